@@ -1,0 +1,1 @@
+"""Deep spiking networks with dual adaptive leaky integrate-and-fire neurons, in JAX."""

@@ -1,0 +1,74 @@
+"""What both commands share: flags with clear errors, and a warning for an idle accelerator."""
+
+import functools
+import os
+import re
+import sys
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from dalif_jax import config
+from dalif_jax.checkpoint import CheckpointError
+from dalif_jax.data import DataError
+
+MISTAKES = (config.ConfigError, DataError, CheckpointError)
+
+
+def parse_flags(argv):
+    """Parse the command line; a wrong key or file ends the program with one clear line."""
+    try:
+        rest = flags.FLAGS(argv)
+        if len(rest) > 1:
+            raise config.ConfigError(f"unexpected argument {rest[1]!r}; settings are --config.x=y")
+        if "config" in flags.FLAGS and flags.FLAGS.config is None:
+            raise config.ConfigError("--config is missing: a file of configs/")
+        return rest
+    except (flags.Error, config.ConfigError) as error:
+        stop(error)
+    except (AttributeError, KeyError) as error:
+        # ml_collections names the key, but not what is declared or where it was wrong.
+        key = re.search(r"[\"'](\w+)[\"']", str(error).replace("\\", ""))
+        where = "on the command line"
+        if not any(arg.split("=")[0].endswith(f".{key and key[1]}") for arg in argv):
+            where = "inside the recipe"
+        stop(config.unknown_key(key[1], where) if key else error)
+    except (OSError, TypeError, ValueError) as error:
+        stop(error)
+
+
+def report_errors(main):
+    """Print the mistakes a user can mend as one line, without a traceback, and exit with 2."""
+
+    @functools.wraps(main)
+    def run(argv):
+        try:
+            return main(argv)
+        except MISTAKES as error:
+            stop(error)
+
+    return run
+
+
+def stop(error):
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    sys.exit(2)
+
+
+def accelerator_warning():
+    """Warn loudly when the machine has a GPU or TPU and JAX runs on CPU, unless asked to."""
+    if jax.default_backend() != "cpu" or os.environ.get("JAX_PLATFORMS") == "cpu":
+        return
+    for kind, pattern, extra in (
+        ("NVIDIA GPU", "nvidia[0-9]*", "cuda13"),
+        ("TPU", "accel[0-9]*", "tpu"),
+    ):
+        if any(Path("/dev").glob(pattern)):
+            print(
+                f"{'!' * 78}\nThis machine has a {kind}, but JAX runs on its CPU. Install the "
+                f'build for it:\n    pip install -U "jax[{extra}]=={jax.__version__}"\n'
+                f"or set JAX_PLATFORMS=cpu to train on the CPU on purpose.\n{'!' * 78}",
+                file=sys.stderr,
+                flush=True,
+            )

@@ -1,0 +1,154 @@
+"""Checking a config before anything is compiled, and what its keys stand for."""
+
+import difflib
+import json
+import math
+from pathlib import Path
+
+from configs.base import get_config as base_config
+from dalif_jax.augment import AUGMENTS
+from dalif_jax.data import SPECS
+from dalif_jax.models import NETWORKS
+from dalif_jax.neurons import NEURONS, NeuronOptions
+
+DTYPES = ("float32", "bfloat16", "float64")
+SCHEDULES = ("cosine", "onecycle", "constant")
+# Where the data lies does not change a run.
+NOT_THE_RUN = ("data_dir",)
+
+
+class ConfigError(ValueError):
+    """A setting is wrong; the message says which, its value and what would be right."""
+
+
+def neuron_options(config):
+    """NeuronOptions of a config. Raises ConfigError where the keys contradict one another."""
+    keys = (key for key in NeuronOptions.__dataclass_fields__ if key != "name")
+    try:
+        return NeuronOptions(name=config.neuron, **{key: config[key] for key in keys})
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def validate(config, devices=1):
+    """Raise ConfigError for the first setting that cannot work on this number of devices."""
+    for key, table in (
+        ("model", NETWORKS),
+        ("neuron", NEURONS),
+        ("dataset", SPECS),
+        ("dtype", DTYPES),
+        ("schedule", SCHEDULES),
+    ):
+        if config[key] not in table:
+            raise ConfigError(
+                f"unknown {key} {config[key]!r}; known: {', '.join(table)}"
+                + _did_you_mean(str(config[key]), table)
+            )
+    for name in config.augment:
+        if name not in AUGMENTS:
+            raise ConfigError(f"unknown augment {name!r}; known: {', '.join(AUGMENTS)}")
+
+    for key, value in config.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key}={value} is not a finite number")
+    for key in ("timesteps", "epochs", "batch_size", "eval_batch_size", "eval_every",
+                "checkpoint_every", "keep", "log_every"):  # fmt: skip
+        if config[key] < 1:
+            raise ConfigError(f"{key}={config[key]} must be at least 1")
+    for key in ("learning_rate", "surrogate_width"):
+        if config[key] <= 0:
+            raise ConfigError(f"{key}={config[key]} must be above 0")
+    for key in ("weight_decay", "warmup_epochs", "unroll", "crop_padding", "cutout_size", "seed"):
+        if config[key] < 0:
+            raise ConfigError(f"{key}={config[key]} must not be negative")
+    for key in ("momentum", "label_smoothing", "ema_decay", "validation_split"):
+        if not 0 <= config[key] < 1:
+            raise ConfigError(f"{key}={config[key]} must be at least 0 and below 1")
+    if config.seed >= 2**31:
+        raise ConfigError(f"seed={config.seed} must be below 2**31")
+    if config.warmup_epochs >= config.epochs:
+        raise ConfigError(
+            f"warmup_epochs={config.warmup_epochs} must be below epochs={config.epochs}"
+        )
+    for key in ("batch_size", "eval_batch_size"):
+        if config[key] % devices:
+            nearest = max(devices, round(config[key] / devices) * devices)
+            raise ConfigError(
+                f"{key}={config[key]} does not divide evenly over {devices} devices; "
+                f"the nearest that does is {nearest}"
+            )
+    if "autoaugment" in config.augment and SPECS[config.dataset].shape[-1] != 3:
+        raise ConfigError(f"augment 'autoaugment' needs colour images, {config.dataset} has none")
+    neuron_options(config)
+
+
+def _did_you_mean(word, known):
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def unknown_key(key, where):
+    """ConfigError for a key that the base config does not declare, with the nearest one."""
+    known = sorted(base_config().keys())
+    return ConfigError(
+        f"unknown config key {key!r} {where}{_did_you_mean(key, known)}; "
+        f"every key is declared in configs/base.py"
+    )
+
+
+def to_json(config):
+    """Plain dict of a config: tuples as lists, unset keys as None."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def from_json(values, where):
+    """Config from what to_json wrote. Raises ConfigError on keys this version does not know."""
+    config = base_config()
+    for key, value in values.items():
+        if key not in config:
+            raise unknown_key(key, f"in {where}")
+        config[key] = tuple(value) if isinstance(value, list) else value
+    return config
+
+
+def load(workdir):
+    """The config a run was started with.
+
+    Raises:
+      ConfigError: no readable config.json in `workdir`.
+    """
+    path = Path(workdir) / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"no run in {workdir}: {path} does not exist")
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{path} is not readable as JSON: {error}") from error
+    return from_json(values, path)
+
+
+def claim(workdir, config):
+    """Write config.json into a new workdir, or check that an old one belongs to this config.
+
+    Raises:
+      ConfigError: the workdir holds a run of another config; lists the keys that differ.
+    """
+    path = Path(workdir) / "config.json"
+    if path.exists():
+        before, now = to_json(load(workdir)), to_json(config)
+        differing = [
+            f"  {key}: {before[key]!r} there, {now[key]!r} now"
+            for key in now
+            if before[key] != now[key] and key not in NOT_THE_RUN
+        ]
+        if differing:
+            raise ConfigError(
+                f"{workdir} belongs to a run with another config:\n"
+                + "\n".join(differing)
+                + "\nuse another --workdir, or the same settings to continue that run"
+            )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps(to_json(config), indent=2) + "\n")
+    temporary.replace(path)

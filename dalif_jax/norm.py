@@ -1,0 +1,89 @@
+"""Batch norm over batch, time and space.
+
+Own code because Flax's keeps the biased variance in its running average where the papers' PyTorch
+keeps the unbiased one. Statistics and arithmetic are at least float32 whatever the compute dtype.
+Under jit with a batch-sharded input the means below are over the global batch.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+MOMENTUM = 0.9  # weight of the old running value: PyTorch's momentum 0.1
+EPSILON = 1e-5
+
+
+def batch_statistics(x):
+    """Mean and biased variance of [..., C] over all axes but the last, each [C]."""
+    axes = tuple(range(x.ndim - 1))
+    mean = x.mean(axes)
+    # One pass over x: both moments come out of the same read.
+    variance = jnp.maximum((x * x).mean(axes) - mean * mean, 0.0)
+    return mean, variance
+
+
+def normalise(x, mean, variance, scale, bias):
+    """scale * (x - mean) / sqrt(variance + 1e-5) + bias for [..., C] and parameters [C]."""
+    factor = scale * jax.lax.rsqrt(variance + EPSILON)
+    return (x - mean) * factor + bias
+
+
+def update_running(running, mean, variance, count):
+    """Running (mean, unbiased variance) after one more batch of `count` values a channel."""
+    unbiased = variance * (count / max(count - 1, 1))
+    old_mean, old_variance = running
+    return (
+        MOMENTUM * old_mean + (1.0 - MOMENTUM) * mean,
+        MOMENTUM * old_variance + (1.0 - MOMENTUM) * unbiased,
+    )
+
+
+def batch_norm(x, scale, bias, running, train):
+    """Normalise x [..., C] with its own statistics (train) or the running ones.
+
+    Returns:
+      (normalised x, running statistics after the call). In evaluation `running` is unchanged.
+    """
+    if not train:
+        return normalise(x, *running, scale, bias), running
+    mean, variance = batch_statistics(x)
+    count = x.size // x.shape[-1]
+    return normalise(x, mean, variance, scale, bias), update_running(running, mean, variance, count)
+
+
+class BatchNorm(nn.Module):
+    """Names `scale`, `bias` [C] and the running `mean`, `var` [C] for `batch_norm`.
+
+    `zero_scale` starts scale at 0, so that a residual block starts as its shortcut.
+    """
+
+    dtype: jnp.dtype = jnp.float32
+    zero_scale: bool = False
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        """x: [..., C] -> same shape in `dtype`."""
+        parameters, running = norm_variables(self, x.shape[-1], self.zero_scale)
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        y, new = batch_norm(wide, *parameters, tuple(r.value for r in running), train)
+        store_running(self, running, new)
+        return y.astype(self.dtype)
+
+
+def norm_variables(module, channels, zero_scale=False, prefix=""):
+    """Declare a batch norm's (scale, bias) parameters and running (mean, var) on a module."""
+    start = nn.initializers.zeros if zero_scale else nn.initializers.ones
+    # The default float dtype: float32, or float64 where x64 is switched on.
+    dtype = jnp.result_type(float)
+    scale = module.param(prefix + "scale", start, (channels,), dtype)
+    bias = module.param(prefix + "bias", nn.initializers.zeros, (channels,), dtype)
+    mean = module.variable("batch_stats", prefix + "mean", jnp.zeros, (channels,), dtype)
+    variance = module.variable("batch_stats", prefix + "var", jnp.ones, (channels,), dtype)
+    return (scale, bias), (mean, variance)
+
+
+def store_running(module, running, new):
+    """Write new running statistics, in a training call only and never while initialising."""
+    if module.is_mutable_collection("batch_stats") and not module.is_initializing():
+        for variable, value in zip(running, new, strict=True):
+            variable.value = value

@@ -1,0 +1,139 @@
+"""What a run writes down and prints: metrics.jsonl, TensorBoard scalars, progress lines."""
+
+import contextlib
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+
+def read_metrics(path):
+    """The records of a metrics.jsonl, in order; a torn last line (a kill) is left out.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: another line is not a JSON object; names file and line.
+    """
+    records = []
+    lines = Path(path).read_bytes().split(b"\n")
+    # A whole line ends in a newline, so what follows the last one was never finished.
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict) or "step" not in record or "kind" not in record:
+                raise ValueError("no record of a kind and a step")
+        except ValueError as error:
+            raise ValueError(f"{path} line {number} is not a metrics record: {error}") from error
+        records.append(record)
+    return records
+
+
+class RunLog:
+    """metrics.jsonl and TensorBoard scalars of one run.
+
+    Records of steps after `resume_step` are dropped when it opens: a run continued from that step
+    writes them again, so each step stands there once. A value that is not finite is written as
+    null, for JSON has no such numbers.
+    """
+
+    def __init__(self, workdir, resume_step):
+        self.path = Path(workdir) / "metrics.jsonl"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            kept = [r for r in read_metrics(self.path) if r["step"] <= resume_step]
+            temporary = self.path.with_suffix(".jsonl.tmp")
+            with open(temporary, "w") as file:
+                file.writelines(json.dumps(record) + "\n" for record in kept)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+        self._file = open(self.path, "a")  # noqa: SIM115  closed by __exit__
+        self._board = None
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            print("tensorboardX is not installed: no TensorBoard files, metrics.jsonl has all")
+        else:
+            self._board = SummaryWriter(
+                str(self.path.parent / "tensorboard"), purge_step=resume_step + 1
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+        if self._board:
+            self._board.close()
+
+    def write(self, kind, step, values):
+        """Append one record of a kind ("train", "eval") at a step; values may be nested."""
+        values = _plain(values)
+        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self._file.flush()
+        if self._board:
+            for name, value in _scalars(values):
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+            self._board.flush()
+
+
+def _plain(value):
+    """Python numbers, lists and dicts of what may be NumPy or JAX arrays; not finite: None."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _scalars(values, prefix=""):
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _scalars(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield prefix + key, value
+
+
+class Progress:
+    """Progress lines: step, epoch, loss, accuracy, images/s since the last line, time left.
+
+    Time spent inside `paused()` (evaluation, saving) counts for neither rate nor time left.
+    """
+
+    def __init__(self, total_steps, start_step, steps_per_epoch, batch_size,
+                 clock=time.perf_counter):  # fmt: skip
+        self.total, self.per_epoch, self.batch = total_steps, steps_per_epoch, batch_size
+        self.clock = clock
+        self.step, self.time = start_step, clock()
+        self.rate = 0.0  # images/s
+
+    @contextlib.contextmanager
+    def paused(self):
+        started = self.clock()
+        yield
+        self.time += self.clock() - started
+
+    def line(self, step, loss, accuracy, learning_rate):
+        """The line for `step`, and the new `rate`."""
+        now = self.clock()
+        self.rate = (step - self.step) * self.batch / max(now - self.time, 1e-9)
+        self.step, self.time = step, now
+        left = (self.total - step) * self.batch / max(self.rate, 1e-9)
+        return (
+            f"step {step}/{self.total}  epoch {step / self.per_epoch:.2f}  loss {loss:.4f}  "
+            f"accuracy {accuracy:.2%}  lr {learning_rate:.4f}  {self.rate:,.0f} images/s  "
+            f"{duration(left)} left"
+        )
+
+
+def duration(seconds):
+    """1:05, 2:03:04 or 3 d 04:05:06."""
+    seconds = round(seconds)
+    days, hours = divmod(seconds // 3600, 24)
+    minutes, seconds = seconds // 60 % 60, seconds % 60
+    if days:
+        return f"{days} d {hours:02}:{minutes:02}:{seconds:02}"
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,125 @@
+"""What a network is made of: its layer table, and the fan-out of every neuron, by tracing it."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dalif_jax.models import AveragePool, GlobalAverage
+from dalif_jax.neurons import SpikingNeuron
+from dalif_jax.norm import BatchNorm
+
+LAYERS = (nn.Conv, nn.Dense, BatchNorm, SpikingNeuron, AveragePool, GlobalAverage)
+
+
+class Layer(NamedTuple):
+    name: str  # path inside the network, as in its parameters
+    kind: str
+    shape: tuple[int, ...]  # output, without batch: (T, H, W, C)
+    parameters: int
+
+
+class NeuronLayer(NamedTuple):
+    neurons: int  # H W C
+    fan_out: np.ndarray  # int64 [H, W]: synapses one spike drives, the same for all channels
+
+
+def layers(model, shape):
+    """Every layer of `model` on one input of `shape` (T, H, W, C), in the order it runs.
+
+    Nothing is computed: shapes only. Returns a list of Layer.
+    """
+    rows = []
+
+    def record(call, args, kwargs, context):
+        out = call(*args, **kwargs)
+        module = context.module
+        if context.method_name == "__call__" and isinstance(module, LAYERS):
+            first = out[0] if isinstance(out, tuple) else out
+            rows.append((module.path, type(module).__name__, first.shape[1:]))
+        return out
+
+    with nn.intercept_methods(record):
+        variables = jax.eval_shape(
+            lambda: model.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False)
+        )
+
+    def parameters(path):
+        tree = variables["params"]
+        for key in path:
+            tree = tree.get(key, {})
+        return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+    return [Layer("/".join(path), kind, out, parameters(path)) for path, kind, out in rows]
+
+
+def table(rows):
+    """The list of Layer as text, one line each, closing with `parameters: N`."""
+    cells = [("layer", "kind", "output T x H x W x C", "parameters")]
+    cells += [
+        (row.name, row.kind, " x ".join(map(str, row.shape)), f"{row.parameters:,}") for row in rows
+    ]
+    widths = [max(len(row[i]) for row in cells) for i in range(4)]
+    lines = [
+        f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}"
+        for a, b, c, d in cells
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    return "\n".join([*lines, "", f"parameters: {sum(row.parameters for row in rows)}"])
+
+
+def neuron_layers(model, shape):
+    """Every neuron layer's size, and how many synapses one spike of it drives.
+
+    A synapse is one weight of a convolution or linear layer at one of its output positions; borders
+    and strides are counted as they are, average pooling is passed through (a spike drives the
+    synapses of each window it lies in), and a shortcut without weights drives none.
+
+    Args:
+      shape: (T, H, W, C) of the input; T does not matter.
+    Returns:
+      {name: NeuronLayer}, in order of depth.
+    """
+    shape = (1, *shape[1:])
+    neurons = {row.name: row.shape for row in layers(model, shape) if row.kind == "SpikingNeuron"}
+    x = jnp.zeros((1, *shape))
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=False))
+    # Weights of 1 and the derivative with respect to each spike: what one spike adds up to.
+    ones = jax.tree_util.tree_map_with_path(
+        lambda path, v: jnp.full(v.shape, float(path[-1].key == "kernel"), v.dtype), variables
+    )
+
+    def synapses(spikes):
+        total = 0.0
+
+        def probe(call, args, kwargs, context):
+            nonlocal total
+            module = context.module
+            if context.method_name != "__call__" or not isinstance(module, LAYERS):
+                return call(*args, **kwargs)
+            if isinstance(module, SpikingNeuron):
+                return spikes["/".join(module.path)], {}
+            out = call(*args, **kwargs)
+            if isinstance(module, AveragePool):
+                return out * module.window**2
+            if isinstance(module, GlobalAverage):
+                return out * np.prod(args[0].shape[2:4])
+            if isinstance(module, nn.Conv | nn.Dense):
+                total = total + out.astype(jnp.float32).sum()
+            return jnp.zeros_like(out)
+
+        with nn.intercept_methods(probe):
+            model.apply(ones, x, train=False)
+        return total
+
+    inputs = {name: jnp.zeros((1, *out)) for name, out in neurons.items()}
+    counts = jax.jit(jax.grad(synapses))(inputs)
+    return {
+        name: NeuronLayer(
+            int(np.prod(out[1:])),
+            np.rint(np.asarray(counts[name])[0, 0, ..., 0]).astype(np.int64),
+        )
+        for name, out in neurons.items()
+    }

@@ -1,0 +1,78 @@
+"""The spike: a Heaviside step forward, a chosen bell-shaped derivative backward.
+
+A step has no useful gradient, so training replaces its derivative by a surrogate (spatio-temporal
+backpropagation; DA-LIF, arXiv 2502.10422, eq. 10 and 11). Each surrogate here is a density in the
+distance v from the threshold: it integrates to 1 and its scale is `width`, so that changing the
+shape leaves the total gradient that passes a neuron comparable.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+# Sharpness of the tanh-shaped surrogate of the public code DA-LIF grew from (MPBN lineage).
+TANH_SHARPNESS = 3.0
+
+
+def rectangle(v, width):
+    """1/a where |v| < a/2, else 0: the paper's choice with a = 1 (eq. 11)."""
+    return jnp.where(jnp.abs(v) < width / 2, 1.0 / width, 0.0).astype(v.dtype)
+
+
+def triangle(v, width):
+    """max(0, 1 - |v|/a) / a, the form used by TET and many others."""
+    return jnp.maximum(0.0, 1.0 - jnp.abs(v) / width) / width
+
+
+def arctan(v, width):
+    """Derivative of arctan(pi v/a)/pi + 1/2: (1/a) / (1 + (pi v/a)^2). PLIF uses a = 1."""
+    return 1.0 / (width * (1.0 + (jnp.pi * v / width) ** 2))
+
+
+def sigmoid(v, width):
+    """Derivative of sigmoid(4 v/a), whose peak is 1/a like the others'."""
+    s = jax.nn.sigmoid(4.0 * v / width)
+    return 4.0 / width * s * (1.0 - s)
+
+
+def tanh(v, width):
+    """Derivative of tanh(k z) / (2 tanh(k/2)) for |z| <= 1/2, z = v/a, k = 3, else 0."""
+    z = v / width
+    bell = TANH_SHARPNESS / jnp.cosh(TANH_SHARPNESS * jnp.clip(z, -0.5, 0.5)) ** 2
+    area = 2.0 * jnp.tanh(TANH_SHARPNESS / 2.0)
+    return jnp.where(jnp.abs(z) <= 0.5, bell / (area * width), 0.0).astype(v.dtype)
+
+
+SURROGATES = {
+    "rectangle": rectangle,
+    "triangle": triangle,
+    "arctan": arctan,
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+}
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def spike(v, surrogate="rectangle", width=1.0):
+    """1 where v >= 0, else 0, in v's dtype; its derivative is the named surrogate's.
+
+    Args:
+      v: distance of the membrane from its threshold, any shape, units of the threshold.
+      surrogate: a key of SURROGATES.
+      width: scale `a` of the surrogate, > 0, units of the threshold.
+    Raises:
+      KeyError: unknown surrogate, when differentiated; configs are checked earlier.
+    """
+    return (v >= 0).astype(v.dtype)
+
+
+def _forward(v, surrogate, width):
+    return spike(v, surrogate, width), v
+
+
+def _backward(surrogate, width, v, gradient):
+    return (gradient * SURROGATES[surrogate](v, width),)
+
+
+spike.defvjp(_forward, _backward)

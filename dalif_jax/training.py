@@ -1,0 +1,235 @@
+"""State, optimizer, mesh, and the jitted train and eval steps.
+
+One program for one CPU, many GPUs or a TPU slice: a mesh with the single axis `data`, the state and
+the data set replicated, the batch's indices sharded; the compiler inserts the all-reduces. The
+inputs of a step are its arguments, its randomness is `fold_in(key, step)`.
+"""
+
+from typing import Any, NamedTuple
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from dalif_jax import losses, models
+from dalif_jax.augment import augment, normalize
+from dalif_jax.config import neuron_options
+from dalif_jax.data import SPECS
+
+INIT, AUGMENT = 0, 1  # streams of randomness drawn from the seed
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything a run needs to continue, besides its config."""
+
+    step: jax.Array  # int32, steps taken
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    ema: Any  # averaged params, or None
+
+
+class Program(NamedTuple):
+    """The pieces of a run that depend on its config alone."""
+
+    model: Any
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    init: Any  # () -> TrainState on the mesh
+    train_step: Any  # (state, images, labels, order) -> (state, metrics)
+    eval_step: Any  # (state, images, labels, indices, valid) -> counts
+    replicated: NamedSharding
+    sharded: NamedSharding  # first axis over `data`
+    order_sharding: NamedSharding  # [steps, batch]: second axis over `data`
+
+
+def make_mesh(devices=None):
+    """A mesh with the one axis `data` over all devices, or the given ones."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
+
+
+def seed_key(seed, stream):
+    """The key of one stream of randomness; the implementation is pinned, for exact repeats."""
+    return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), stream)
+
+
+def make_schedule(config, steps_per_epoch):
+    """Learning rate as a function of the step: one value per optimizer step, never per epoch."""
+    total = config.epochs * steps_per_epoch
+    if config.schedule == "onecycle":
+        return optax.cosine_onecycle_schedule(total, config.learning_rate)
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    if config.schedule == "constant":
+        after = optax.constant_schedule(config.learning_rate)
+    else:
+        after = optax.cosine_decay_schedule(config.learning_rate, total - warmup)
+    if not warmup:
+        return after
+    return optax.join_schedules(
+        [optax.linear_schedule(0.0, config.learning_rate, warmup), after], [warmup]
+    )
+
+
+def weights_only(params):
+    """Mask: True on kernels and biases of convolutions and linear layers, False on the neurons'
+    decays and the norms' scale and bias."""
+    if "kernel" in params:
+        return dict.fromkeys(params, True)
+    return {
+        name: weights_only(value) if isinstance(value, dict) else False
+        for name, value in params.items()
+    }
+
+
+def make_optimizer(config, schedule):
+    """SGD with momentum; weight decay is added to the gradient before the momentum."""
+    return optax.chain(
+        optax.add_decayed_weights(
+            config.weight_decay, mask=None if config.weight_decay_all else weights_only
+        ),
+        optax.sgd(schedule, momentum=config.momentum, nesterov=config.nesterov),
+    )
+
+
+def prepare(images, spec, timesteps, dtype):
+    """uint8 [B, H, W, C] -> normalised [B, T, H, W, C]: the same image at every timestep."""
+    images = normalize(images, spec.mean, spec.std, dtype)
+    return jnp.broadcast_to(images[:, None], (images.shape[0], timesteps, *images.shape[1:]))
+
+
+def build_model(config):
+    """The network of a config."""
+    return models.build(
+        config.model,
+        SPECS[config.dataset].classes,
+        neuron_options(config),
+        jnp.dtype(config.dtype),
+        config.zero_init_residual,
+    )
+
+
+def make_program(config, steps_per_epoch, mesh):
+    """Build a config's model, optimizer and jitted steps on a mesh; compiles nothing yet.
+
+    train_step(state, images, labels, order):
+      images uint8 [N, H, W, C] and labels int32 [N] are the whole training set, replicated; order
+      int32 [steps_per_epoch, batch] is this epoch's, sharded over the batch. The state is donated.
+      metrics: scalars `loss`, `accuracy`, `grad_norm`, `learning_rate`.
+    eval_step(state, images, labels, indices, valid):
+      indices int32 [B], valid bool [B]; returns sums over the valid examples: `loss`, `correct`,
+      `examples`, and `spikes`: {layer: int32 [H, W]}, summed over batch, time and channels.
+    """
+    spec = SPECS[config.dataset]
+    model = build_model(config)
+    dtype = jnp.dtype(config.dtype)
+    schedule = make_schedule(config, steps_per_epoch)
+    optimizer = make_optimizer(config, schedule)
+    replicated = NamedSharding(mesh, PartitionSpec())
+    sharded = NamedSharding(mesh, PartitionSpec("data"))
+    order_sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
+
+    def init():
+        x = jnp.zeros((1, config.timesteps, *spec.shape), dtype)
+        variables = model.init(seed_key(config.seed, INIT), x, train=False)
+        params = variables["params"]
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=variables["batch_stats"],
+            opt_state=optimizer.init(params),
+            ema=jax.tree.map(jnp.copy, params) if config.ema_decay else None,
+        )
+
+    def loss_and_metrics(params, batch_stats, x, labels):
+        variables = {"params": params, "batch_stats": batch_stats}
+        (logits, _), new = model.apply(variables, x, train=True, mutable=["batch_stats"])
+        loss = losses.time_averaged_cross_entropy(logits, labels, config.label_smoothing).mean()
+        return loss, (new["batch_stats"], losses.correct(logits, labels).mean())
+
+    def train_step(state, images, labels, order):
+        indices = order[state.step % steps_per_epoch]
+        batch, labels = images[indices], labels[indices]
+        # A key per example, by its place in the global batch: the same on any number of devices.
+        key = jax.random.fold_in(seed_key(config.seed, AUGMENT), state.step)
+        place = jax.lax.with_sharding_constraint(jnp.arange(config.batch_size), sharded)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, place)
+        batch = jax.vmap(
+            lambda key, image: augment(
+                key,
+                image,
+                config.augment,
+                crop_padding=config.crop_padding,
+                cutout_size=config.cutout_size,
+            )
+        )(keys, batch)
+        x = prepare(batch, spec, config.timesteps, dtype)
+
+        gradient = jax.value_and_grad(loss_and_metrics, has_aux=True)
+        (loss, (batch_stats, accuracy)), grads = gradient(
+            state.params, state.batch_stats, x, labels
+        )
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if config.ema_decay:
+            ema = optax.incremental_update(params, ema, 1.0 - config.ema_decay)
+        metrics = {
+            "loss": loss,
+            "accuracy": accuracy,
+            "grad_norm": optax.global_norm(grads),
+            "learning_rate": schedule(state.step),
+        }
+        return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
+
+    def eval_step(state, images, labels, indices, valid):
+        labels = labels[indices]
+        x = prepare(images[indices], spec, config.timesteps, dtype)
+        params = state.params if state.ema is None else state.ema
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        logits, taps = model.apply(variables, x, train=False, taps=("spikes",))
+        loss = losses.time_averaged_cross_entropy(logits, labels)
+
+        def count(spikes):  # [B, T, H, W, C] -> [H, W]
+            fired = (spikes != 0) & valid.reshape(-1, *[1] * (spikes.ndim - 1))
+            return fired.sum((0, 1, -1), dtype=jnp.int32)
+
+        return {
+            "loss": jnp.where(valid, loss, 0.0).sum(),
+            "correct": (losses.correct(logits, labels) & valid).sum(dtype=jnp.int32),
+            "examples": valid.sum(dtype=jnp.int32),
+            "spikes": {name: count(tap["spikes"]) for name, tap in taps.items()},
+        }
+
+    return Program(
+        model=model,
+        optimizer=optimizer,
+        schedule=schedule,
+        init=jax.jit(init, out_shardings=replicated),
+        train_step=jax.jit(
+            train_step,
+            donate_argnums=0,
+            in_shardings=(replicated, replicated, replicated, order_sharding),
+            out_shardings=replicated,
+        ),
+        eval_step=jax.jit(
+            eval_step,
+            in_shardings=(replicated, replicated, replicated, sharded, sharded),
+            out_shardings=replicated,
+        ),
+        replicated=replicated,
+        sharded=sharded,
+        order_sharding=order_sharding,
+    )
+
+
+def abstract_state(program):
+    """The TrainState's shapes, dtypes and shardings, for restoring into."""
+    shapes = jax.eval_shape(program.init)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=program.replicated),
+        shapes,
+    )

@@ -1,0 +1,59 @@
+"""Evaluate a run: restore a checkpoint, measure the whole test set, write eval.json.
+
+python eval.py --workdir runs/digits
+python eval.py --workdir runs/digits --checkpoint best
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+from absl import app, flags
+
+from dalif_jax import config, data, summary, training
+from dalif_jax.checkpoint import Checkpoints
+from dalif_jax.command import accelerator_warning, parse_flags, report_errors
+from dalif_jax.evaluation import evaluate, write_report
+
+flags.DEFINE_string("workdir", None, "The run to evaluate.")
+flags.DEFINE_enum("checkpoint", "newest", ["newest", "best"], "Which of the run's checkpoints.")
+flags.DEFINE_string("data_dir", None, "Where the data lies now, if not where the run found it.")
+
+
+@report_errors
+def main(_):
+    workdir, which = flags.FLAGS.workdir, flags.FLAGS.checkpoint
+    if not workdir:
+        raise config.ConfigError("--workdir is missing: the folder of the run to evaluate")
+    accelerator_warning()
+    settings = config.load(workdir)
+    if flags.FLAGS.data_dir is not None:
+        settings.data_dir = flags.FLAGS.data_dir
+    if settings.dtype == "float64":
+        jax.config.update("jax_enable_x64", True)
+    # A run trained on many devices is evaluated on what there is: the batch need not be the same.
+    devices = jax.device_count()
+    settings.eval_batch_size = -(-settings.eval_batch_size // devices) * devices
+    settings.batch_size = -(-settings.batch_size // devices) * devices
+    config.validate(settings, devices)
+
+    with Checkpoints(Path(workdir) / "checkpoints", settings.keep, create=False) as checkpoints:
+        step = checkpoints.best() if which == "best" else checkpoints.newest()
+        if step is None:
+            raise config.ConfigError(f"{workdir} holds no {which} checkpoint yet")
+        splits = data.load(settings.dataset, settings.data_dir, settings.validation_split)
+        program = training.make_program(settings, 1, training.make_mesh())
+        state = checkpoints.restore(step, training.abstract_state(program))
+
+    spec = data.spec(settings.dataset)
+    layers = summary.neuron_layers(program.model, (settings.timesteps, *spec.shape))
+    results = {}
+    for name, split in splits.items():
+        if name != "train":
+            images, labels = jax.device_put(tuple(split), program.replicated)
+            results[name] = evaluate(program, state, images, labels, settings, layers)
+    write_report(workdir, settings, state, step, which, results)
+
+
+if __name__ == "__main__":
+    sys.exit(app.run(main, flags_parser=parse_flags))

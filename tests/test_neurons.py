@@ -1,0 +1,210 @@
+"""The neuron against a float64 reference written out by hand, and its invariances."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dalif_jax.neurons import (
+    NEURONS,
+    NeuronOptions,
+    SpikingNeuron,
+    initial_state,
+    make_step,
+    run,
+)
+
+
+def reference(x, a, b, weights, threshold=1.0, width=1.0, detach=False, f="tanh"):
+    """DA-LIF forward and backward in NumPy, float64, by hand.
+
+    x, weights: [B, T, N]; the loss is sum(weights * spikes). Returns spikes and the gradients with
+    respect to x, a and b, by the recursion of back-propagation through time:
+      dL/dh[t] = dL/ds[t] sg'(h[t] - threshold) + dL/du[t] (1 - s[t])
+      dL/ds[t] = weights[t] - dL/du[t] h[t]   (second term: through the reset)
+      dL/du[t] = beta dL/dh[t+1]
+    """
+    if f == "tanh":
+        alpha, beta = np.tanh(a), np.tanh(b)
+        d_alpha, d_beta = 1 - alpha**2, 1 - beta**2
+    else:
+        alpha, beta = 1 / (1 + np.exp(-a)), 1 / (1 + np.exp(-b))
+        d_alpha, d_beta = alpha * (1 - alpha), beta * (1 - beta)
+    steps = x.shape[1]
+    h, s, u = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
+    before = np.zeros_like(x)
+    previous = np.zeros_like(x[:, 0])
+    for t in range(steps):
+        before[:, t] = previous
+        h[:, t] = beta * previous + alpha * x[:, t]
+        s[:, t] = h[:, t] >= threshold
+        u[:, t] = h[:, t] * (1 - s[:, t])
+        previous = u[:, t]
+    gx, ga, gb = np.zeros_like(x), 0.0, 0.0
+    gu = np.zeros_like(x[:, 0])
+    for t in reversed(range(steps)):
+        gs = weights[:, t] - (0 if detach else gu * h[:, t])
+        surrogate = (np.abs(h[:, t] - threshold) < width / 2) / width
+        gh = gs * surrogate + gu * (1 - s[:, t])
+        gx[:, t] = alpha * gh
+        ga += (gh * x[:, t]).sum() * d_alpha
+        gb += (gh * before[:, t]).sum() * d_beta
+        gu = beta * gh
+    return s, gx, ga, gb
+
+
+def spikes_of(options, params, x, train=False, unroll=0):
+    return run(make_step(options, train), params, initial_state(x[:, 0]), x, unroll)[1]
+
+
+@pytest.mark.parametrize("timesteps", [1, 4, 16])
+@pytest.mark.parametrize("detach", [False, True])
+@pytest.mark.parametrize("f", ["tanh", "sigmoid"])
+@pytest.mark.parametrize("unroll", [0, 1])
+def test_dalif_agrees_with_the_float64_reference(timesteps, detach, f, unroll, x64):
+    rng = np.random.default_rng(timesteps)
+    x = rng.normal(1.5, 2.0, (3, timesteps, 50))
+    weights = rng.normal(size=x.shape)
+    options = NeuronOptions(detach_reset=detach, decay_function=f)
+
+    @jax.jit
+    def loss_and_gradients(x, a, b):
+        def loss(x, a, b):
+            s = spikes_of(options, {"a": a, "b": b}, x, unroll=unroll)
+            return (weights * s).sum(), s
+
+        return jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(x, a, b)
+
+    for a, b in [(1.0, 1.0), (0.3, -0.4), (1.7, 0.2)]:
+        s, *expected = reference(x, a, b, weights, detach=detach, f=f)
+        (_, spikes), got = loss_and_gradients(jnp.array(x), a, b)
+        np.testing.assert_array_equal(spikes, s)
+        assert 0.02 < s.mean() < 0.9
+        for mine, theirs in zip(got, expected, strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_gradients_are_finite_where_tanh_is_saturated():
+    x = jnp.array(np.random.default_rng(0).normal(0.6, 1.0, (2, 4, 20)), jnp.float32)
+    for raw in (-40.0, 9.5, 40.0):
+        value, gradients = jax.value_and_grad(
+            lambda p, x: spikes_of(NeuronOptions(), p, x).sum(), argnums=(0, 1)
+        )({"a": jnp.float32(raw), "b": jnp.float32(raw)}, x)
+        assert np.isfinite(value)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+
+def test_the_temporal_arm_at_one_timestep_is_the_baseline_bit_for_bit():
+    """u[0] = 0, so beta never enters (IV-D1), and alpha is 1 in both."""
+    x = jnp.array(np.random.default_rng(1).normal(0.7, 1.0, (4, 1, 6, 6, 8)), jnp.float32)
+    temporal, baseline = NeuronOptions("temporal"), NeuronOptions("baseline")
+
+    def run_arm(options, params):
+        step = make_step(options)
+        return jax.jit(lambda p, x: run(step, p, initial_state(x[:, 0]), x, trace=True))(params, x)
+
+    _, s1, h1 = run_arm(temporal, {"b": jnp.float32(1.0)})
+    _, s0, h0 = run_arm(baseline, {})
+    np.testing.assert_array_equal(s1, s0)
+    np.testing.assert_array_equal(h1, h0)
+    weights = jnp.array(np.random.default_rng(2).normal(size=x.shape), jnp.float32)
+    gradient = jax.grad(lambda b: (weights * spikes_of(temporal, {"b": b}, x)).sum())(1.0)
+    assert gradient == 0.0
+
+
+def test_the_tied_neuron_ties_its_decays():
+    """Eq. 7: alpha = f(k), beta = 1 - f(k), checked as a DA-LIF with those two values."""
+    k = 0.5
+    alpha = float(np.tanh(np.float32(k)))
+    got = NEURONS["tied"].decays(NeuronOptions("tied"), {"k": jnp.float32(k)})
+    np.testing.assert_allclose(got, (alpha, 1 - alpha), rtol=1e-6)
+    x = jnp.array(np.random.default_rng(1).normal(0.7, 1.0, (4, 5, 9)), jnp.float32)
+    fixed = NeuronOptions("lif", alpha=alpha, beta=1 - alpha)
+    np.testing.assert_array_equal(
+        spikes_of(NeuronOptions("tied"), {"k": jnp.float32(k)}, x), spikes_of(fixed, {}, x)
+    )
+
+
+def test_a_hand_computed_membrane():
+    """alpha 0.5, beta 0.5, x = 1.2 held: h = .6, .9, 1.05 (spike), .6, .9, 1.05 (spike)."""
+    x = jnp.full((1, 6, 1), 1.2)
+    options = NeuronOptions("lif", alpha=0.5, beta=0.5)
+    _, s, h = run(make_step(options), {}, initial_state(x[:, 0]), x, trace=True)
+    np.testing.assert_allclose(h[0, :, 0], [0.6, 0.9, 1.05, 0.6, 0.9, 1.05], rtol=1e-6)
+    np.testing.assert_array_equal(s[0, :, 0], [0, 0, 1, 0, 0, 1])
+
+
+def test_the_arms_of_figure_2():
+    def learned(name):
+        options = NeuronOptions(name)
+        return list(NEURONS[name].parameters(options)), (options.alpha, options.beta)
+
+    assert learned("baseline") == ([], (1.0, 0.25))
+    assert learned("spatial") == (["a"], (None, 0.25))
+    assert learned("temporal") == (["b"], (1.0, None))
+    assert learned("both") == (["a", "b"], (None, None))
+    assert learned("control")[0] == []
+    np.testing.assert_allclose(learned("control")[1], np.tanh([1.0, 1.0]), rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "dalf"}, "known: dalif"),
+        ({"surrogate": "box"}, "known: rectangle"),
+        ({"decay_function": "relu"}, "known: tanh"),
+        ({"name": "baseline", "beta": 0.5}, "stands for beta=0.25"),
+        ({"name": "both", "learn_alpha": False}, "stands for learn_alpha=True"),
+        ({"alpha": 0.5}, "set learn_alpha=False"),
+    ],
+)
+def test_contradictions_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        NeuronOptions(**settings)
+
+
+def test_membrane_is_float32_and_spikes_exact_in_bfloat16():
+    x = jnp.array(np.random.default_rng(3).normal(0.7, 1.0, (2, 4, 33)), jnp.bfloat16)
+    params = {"a": jnp.float32(1.0), "b": jnp.float32(1.0)}
+    state, s, h = run(make_step(NeuronOptions()), params, initial_state(x[:, 0]), x, trace=True)
+    assert s.dtype == jnp.bfloat16
+    assert h.dtype == state.membrane.dtype == jnp.float32
+    np.testing.assert_array_equal(s, spikes_of(NeuronOptions(), params, x.astype(jnp.float32)))
+
+
+def test_per_channel_decays_act_on_their_channel():
+    x = jnp.array(np.random.default_rng(4).normal(0.7, 1.0, (2, 4, 3, 3, 2)), jnp.float32)
+    options = NeuronOptions(per_channel=True)
+    module = SpikingNeuron(options)
+    variables = module.init(jax.random.key(0), x, False)
+    assert variables["params"]["a"].shape == variables["params"]["b"].shape == (2,)
+    a, b = jnp.array([0.2, 1.5]), jnp.array([0.9, -0.3])
+    s, _ = module.apply({"params": {"a": a, "b": b}}, x, False)
+    for c in range(2):
+        alone = spikes_of(NeuronOptions(), {"a": a[c], "b": b[c]}, x[..., c])
+        np.testing.assert_array_equal(s[..., c], alone)
+
+
+def test_membrane_norm_is_per_timestep_and_its_statistics_travel(x64):
+    """Two steps by hand: fire on the normed membrane, mask the raw one, update running twice."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(0.5, 1.0, (6, 2, 4, 4, 3))
+    module = SpikingNeuron(NeuronOptions("lif", alpha=0.7, beta=0.6, membrane_bn=True))
+    variables = module.init(jax.random.key(0), x, False)
+    scale, bias = np.array([1.0, 0.5, 2.0]), np.array([0.0, 0.4, -0.3])
+    params = {"norm_scale": scale, "norm_bias": bias}
+    (s, _), new = module.apply(
+        {**variables, "params": params}, jnp.array(x), True, mutable=["batch_stats"]
+    )
+    u, mean, var = 0.0, np.zeros(3), np.ones(3)
+    for t in range(2):
+        h = 0.6 * u + 0.7 * x[:, t]
+        m, v = h.mean((0, 1, 2)), h.var((0, 1, 2))
+        normed = (h - m) / np.sqrt(v + 1e-5) * scale + bias
+        fired = (normed >= 1.0).astype(float)
+        np.testing.assert_array_equal(s[:, t], fired)
+        u = h * (1 - fired)
+        mean = 0.9 * mean + 0.1 * m
+        var = 0.9 * var + 0.1 * h.var((0, 1, 2), ddof=1)
+    np.testing.assert_allclose(new["batch_stats"]["norm_mean"], mean, rtol=1e-12)
+    np.testing.assert_allclose(new["batch_stats"]["norm_var"], var, rtol=1e-12)
