@@ -20,22 +20,17 @@ WEIGHT_BITS = 22  # of a bicubic weight's fraction: 1.25 * 255 * 2^22 still fits
 GRADES, AUTOCONTRAST, EQUALIZE = range(3)  # kinds of lookup table
 BLACK, MEAN, GREY, SMOOTH = range(4)  # images that the enhancing operations move away from
 
+# Ten levels of each operation's magnitude; the last three have none.
 _LEVELS = {
-    "shear_x": np.linspace(0, 0.3, 10),
-    "shear_y": np.linspace(0, 0.3, 10),
-    "translate_x": np.linspace(0, 150 / 331, 10),
-    "translate_y": np.linspace(0, 150 / 331, 10),
+    **dict.fromkeys(("shear_x", "shear_y"), np.linspace(0, 0.3, 10)),
+    **dict.fromkeys(("translate_x", "translate_y"), np.linspace(0, 150 / 331, 10)),
     "rotate": np.linspace(0, 30, 10),
-    "color": np.linspace(0, 0.9, 10),
+    **dict.fromkeys(("color", "contrast", "sharpness", "brightness"), np.linspace(0, 0.9, 10)),
     "posterize": np.round(np.linspace(8, 4, 10)),
     "solarize": np.linspace(256, 0, 10),
-    "contrast": np.linspace(0, 0.9, 10),
-    "sharpness": np.linspace(0, 0.9, 10),
-    "brightness": np.linspace(0, 0.9, 10),
-    "autocontrast": np.zeros(10),
-    "equalize": np.zeros(10),
-    "invert": np.zeros(10),
+    **dict.fromkeys(("autocontrast", "equalize", "invert"), np.zeros(10)),
 }
+_BASES = {"color": GREY, "contrast": MEAN, "sharpness": SMOOTH, "brightness": BLACK}
 _UNSIGNED = ("rotate", "posterize", "solarize", "autocontrast", "equalize", "invert")
 
 # (probability, operation, level) twice per sub-policy.
@@ -79,8 +74,8 @@ def _nearest(matrix, height, width):
         y = np.floor(np.add.accumulate([f + e * 0.5] + [e] * (height - 1)))[:, None]
     else:  # and through a slanted one in 16.16 fixed point
         fixed = [math.floor(v * 65536.0 + 0.5) for v in (a, b, d, e)]
-        origin = [math.floor(v * 65536.0 + 0.5) for v in (c + a * 0.5 + b * 0.5,
-                                                          f + d * 0.5 + e * 0.5)]
+        start = (c + a * 0.5 + b * 0.5, f + d * 0.5 + e * 0.5)
+        origin = [math.floor(v * 65536.0 + 0.5) for v in start]
         row, column = np.mgrid[:height, :width]
         x = (origin[0] + column * fixed[0] + row * fixed[1]) >> 16
         y = (origin[1] + column * fixed[2] + row * fixed[3]) >> 16
@@ -139,9 +134,8 @@ def _tone(name, value):
         tone["threshold"] = 0
     elif name in ("autocontrast", "equalize"):
         tone["kind"] = AUTOCONTRAST if name == "autocontrast" else EQUALIZE
-    elif name in ("color", "contrast", "sharpness", "brightness"):
-        bases = {"color": GREY, "contrast": MEAN, "sharpness": SMOOTH, "brightness": BLACK}
-        tone |= {"base": bases[name], "factor": 1.0 + value}
+    elif name in _BASES:
+        tone |= {"base": _BASES[name], "factor": 1.0 + value}
     # Two factors of at most 12 bits: each times a difference of grey levels is exact in float32,
     # and their sum is rounded once, as Pillow's product is, with fused multiply-adds or without.
     factor = np.float32(tone.pop("factor"))
@@ -157,6 +151,10 @@ def _autocontrast_error():
         for v in range(256):
             error[n, v] = (Fraction(v * (255.0 / n)) - Fraction(v * 255, n)) * 2**52
     return error
+
+
+# Without such barriers XLA works a stage out anew for every pixel of the next that reads it.
+_settle = jax.lax.optimization_barrier
 
 
 # Device side: each stage leaves the image as it is when its numbers are the identity's.
@@ -180,7 +178,7 @@ def _autocontrast_table(low, high):
     """
     v = jnp.arange(256, dtype=jnp.int32)
     span = jnp.maximum(high - low, 1)
-    quotient = jnp.clip((v - low) * 255, 0, 255 * span) // span
+    quotient = jax.lax.div(jnp.clip((v - low) * 255, 0, 255 * span), span + 0 * v)
     whole = (v - low) * 255 == quotient * span
     error = jnp.asarray(_autocontrast_error())[span[:, 0]]
     apart = jnp.round(error - jnp.take_along_axis(error, low, 1)).astype(jnp.int32)
@@ -189,27 +187,29 @@ def _autocontrast_table(low, high):
     return jnp.where(high > low, quotient - short.astype(jnp.int32), v)
 
 
-def _equalize_table(channels):
-    """Pillow's histogram equalization; channels uint8 [C, N], result int32 [C, 256]."""
-    v = jnp.arange(256, dtype=jnp.int32)
-    rows = jnp.arange(channels.shape[0], dtype=jnp.int32)[:, None]
-    counts = jnp.zeros((channels.shape[0], 256), jnp.int32).at[rows, channels].add(1)
-    last = jnp.take_along_axis(counts, channels.max(1, keepdims=True).astype(jnp.int32), 1)
-    step = (channels.shape[1] - last) // 255
-    below = jnp.cumsum(counts, axis=1, dtype=jnp.int32) - counts
-    table = jnp.minimum((step // 2 + below) // jnp.maximum(step, 1), 255)
-    return jnp.where(step > 0, table, v)
+def _equalize_table(counts, high):
+    """Pillow's histogram equalization; counts int32 [C, 256], high [C, 1], result like counts."""
+    last = jnp.take_along_axis(counts, high, 1)
+    step = (counts.sum(1, keepdims=True, dtype=jnp.int32) - last) // 255
+    below = _settle(jnp.cumsum(counts, axis=1, dtype=jnp.int32) - counts)
+    table = jnp.minimum(jax.lax.div(step // 2 + below, jnp.maximum(step, 1) + 0 * below), 255)
+    return jnp.where(step > 0, table, jnp.arange(256, dtype=jnp.int32))
 
 
 def _lookup(image, kind, threshold, mask):
     """Operations that map grey levels: one table per channel, chosen by `kind`."""
-    channels = image.reshape(-1, image.shape[-1]).T
+    channels = image.shape[-1]
+    pixels = image.reshape(-1, channels)
+    places = pixels.astype(jnp.int32) + 256 * jnp.arange(channels, dtype=jnp.int32)
+    low, high = (f(0).astype(jnp.int32)[:, None] for f in (pixels.min, pixels.max))
+    counts = jnp.zeros(channels * 256, jnp.int32).at[places].add(1, mode="promise_in_bounds")
+    low, high, counts = _settle((low, high, counts.reshape(channels, 256)))
     v = jnp.arange(256, dtype=jnp.int32)
-    low, high = (f(1, keepdims=True).astype(jnp.int32) for f in (channels.min, channels.max))
     table = jnp.where(v < threshold, v, 255 - v) & mask
     table = jnp.where(kind == AUTOCONTRAST, _autocontrast_table(low, high), table)
-    table = jnp.where(kind == EQUALIZE, _equalize_table(channels), table).astype(jnp.uint8)
-    return jnp.take_along_axis(table, channels.astype(jnp.int32), 1).T.reshape(image.shape)
+    table = jnp.where(kind == EQUALIZE, _equalize_table(counts, high), table)
+    table = _settle(jnp.broadcast_to(table, (channels, 256)).astype(jnp.uint8))
+    return table.reshape(-1).at[places].get(mode="promise_in_bounds").reshape(image.shape)
 
 
 def _enhance(image, base, high, low):
@@ -230,12 +230,12 @@ def _enhance(image, base, high, low):
 
 
 def _operate(name, image, value=0.0):
-    tone = _tone(name, value)
-    geometry = _geometry(name, value, *image.shape[:2])
+    geometry, tone = _geometry(name, value, *image.shape[:2]), _tone(name, value)
     if geometry is not None:
-        image = _sample(image, *map(jnp.asarray, geometry))
-    image = _lookup(image, tone["kind"], tone["threshold"], tone["mask"])
-    return _enhance(image, tone["base"], tone["high"], tone["low"])
+        return _sample(image, *map(jnp.asarray, geometry))
+    if name in _BASES:
+        return _enhance(image, tone["base"], tone["high"], tone["low"])
+    return _lookup(image, tone["kind"], tone["threshold"], tone["mask"])
 
 
 # name -> fn(image, value): uint8 [H, W, 3] to the same. `value` is a Python number with its sign:
@@ -269,7 +269,8 @@ def _policy(height, width):
     tones = {k: v.astype(np.float32 if v.dtype.kind == "f" else np.int32) for k, v in tones.items()}
     moves = []
     for slot in (0, 1):
-        place, maps = np.zeros(len(operations), np.int32), [_nearest((1, 0, 0, 0, 1, 0), height, width)]
+        place = np.zeros(len(operations), np.int32)
+        maps = [_nearest((1, 0, 0, 0, 1, 0), height, width)]
         for index in np.unique(choice[:, slot]):
             geometry = _geometry(*operations[index], height, width)
             if geometry is not None:
@@ -309,9 +310,9 @@ def cifar_autoaugment(key, image):
         operation = jnp.where(applied[slot], choice[row, slot, sign[slot]], 0)
         tone = {name: values[operation] for name, values in tones.items()}
         place, taps, weights = moves[slot]
-        image = _sample(image, taps[place[operation]], weights[place[operation]])
-        image = _lookup(image, tone["kind"], tone["threshold"], tone["mask"])
-        image = _enhance(image, tone["base"], tone["high"], tone["low"])
+        image = _settle(_sample(image, taps[place[operation]], weights[place[operation]]))
+        image = _settle(_lookup(image, tone["kind"], tone["threshold"], tone["mask"]))
+        image = _settle(_enhance(image, tone["base"], tone["high"], tone["low"]))
     return image
 
 
@@ -385,7 +386,7 @@ def augment(key, image, ops, *, crop_padding=4, cutout_size=16):
             raise ValueError(f"unknown augment {name!r}; known: {', '.join(AUGMENTS)}")
     for i, (name, apply) in enumerate(AUGMENTS.items()):
         if name in ops:
-            image = apply(jax.random.fold_in(key, i), image, crop_padding, cutout_size)
+            image = _settle(apply(jax.random.fold_in(key, i), image, crop_padding, cutout_size))
     return image
 
 

@@ -1,13 +1,9 @@
 """Checkpoints: the one file that knows orbax. It knows pytrees of arrays, not what they mean."""
 
-import logging
 from pathlib import Path
 
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
-
-# orbax reports every phase of a save at INFO; warnings stay.
-logging.getLogger("absl").setLevel(logging.WARNING)
 
 UNSCORED = float("-inf")
 

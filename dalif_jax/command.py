@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import jax
-from absl import flags
+from absl import flags, logging
 
 from dalif_jax import config
 from dalif_jax.checkpoint import CheckpointError
@@ -44,6 +44,8 @@ def report_errors(main):
     @functools.wraps(main)
     def run(argv):
         try:
+            # orbax reports each phase of a save at INFO.
+            logging.set_verbosity(logging.WARNING)
             return main(argv)
         except MISTAKES as error:
             stop(error)

@@ -4,13 +4,16 @@ The order is a pure function of (seed, step), so a run that continues at step k 
 one that was never stopped sees, and nothing about the data needs saving.
 """
 
+import codecs
 import hashlib
 import io
 import os
 import pickle
+import re
 import tarfile
+import zlib
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import jax
@@ -50,41 +53,30 @@ SPECS = {
     "imagenet": Spec((224, 224, 3), 1000, 1_281_167, 50_000,
                      (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-# fmt: on
 
 
 class Archive(NamedTuple):
-    """The official python archive of a CIFAR set, and the published MD5 of each file in it."""
+    """The official python archive of a CIFAR set."""
 
     file: str
     folder: str
-    train: dict[str, str]
-    test: dict[str, str]
-    labels: bytes
+    labels: bytes  # their key
+    md5: dict[str, str]  # as published, of the files of the training set and, last, the test set
 
 
 ARCHIVES = {
-    "cifar10": Archive(
-        "cifar-10-python.tar.gz",
-        "cifar-10-batches-py",
-        {
-            "data_batch_1": "c99cafc152244af753f735de768cd75f",
-            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-            "data_batch_4": "634d18415352ddfa80567beed471001a",
-            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-        },
-        {"test_batch": "40351d587109b95175f43aff81a1287e"},
-        b"labels",
-    ),
-    "cifar100": Archive(
-        "cifar-100-python.tar.gz",
-        "cifar-100-python",
-        {"train": "16019d7e3df5f24257cddd939b257f8d"},
-        {"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
-        b"fine_labels",
-    ),
+    "cifar10": Archive("cifar-10-python.tar.gz", "cifar-10-batches-py", b"labels", {
+        "data_batch_1": "c99cafc152244af753f735de768cd75f",
+        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+        "data_batch_4": "634d18415352ddfa80567beed471001a",
+        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        "test_batch": "40351d587109b95175f43aff81a1287e"}),
+    "cifar100": Archive("cifar-100-python.tar.gz", "cifar-100-python", b"fine_labels", {
+        "train": "16019d7e3df5f24257cddd939b257f8d",
+        "test": "f0ef6b0ae62326f3e7ffdfab6717acfc"}),
 }
+# fmt: on
 
 
 def spec(name):
@@ -95,7 +87,7 @@ def spec(name):
 
 
 def load(name, data_dir="", validation_split=0.0):
-    """Read a data set whole.
+    """Read a data set whole; nothing is ever downloaded.
 
     Args:
       name: a key of SPECS.
@@ -104,56 +96,54 @@ def load(name, data_dir="", validation_split=0.0):
       validation_split: share of the training set held out, 0 <= f < 1; see `hold_out`.
     Returns:
       {"train": Split, "test": Split}, with "validation" where a share is held out and
-      "unseen_writers" for digits.
+      "unseen_writers" for digits. Images are uint8 [N, H, W, C], labels int32 [N].
     Raises:
-      DataError: unknown, missing or damaged data.
+      DataError: unknown, missing or damaged data, or an impossible validation_split.
     """
-    spec(name)
+    known = spec(name)
     if name == "imagenet":
-        raise DataError(
-            "imagenet cannot be read by this version, which keeps data sets in memory; "
-            "--dry_run works"
-        )
+        raise DataError("streaming of imagenet is not available in this version, --dry_run is")
+    held = hold_out(known.train, validation_split)
     splits = digits() if name == "digits" else cifar(name, data_dir)
-    for part in ("train", "test"):
-        _check(name, part, splits[part])
+    for part, expected in (("train", known.train), ("test", known.test)):
+        images, labels = splits[part]
+        if images.shape != (expected, *known.shape) or labels.shape != (expected,):
+            raise DataError(
+                f"{name} {part}: found images {images.shape} and labels {labels.shape}, "
+                f"expected {(expected, *known.shape)} and {(expected,)}"
+            )
+        if labels.min() < 0 or labels.max() >= known.classes:
+            raise DataError(f"{name} {part}: a label lies outside 0..{known.classes - 1}")
     if validation_split:
-        held = hold_out(len(splits["train"].labels), validation_split)
         images, labels = splits["train"]
         splits["train"] = Split(images[~held], labels[~held])
         splits["validation"] = Split(images[held], labels[held])
     return splits
 
 
-def _check(name, part, split):
-    known = SPECS[name]
-    expected = getattr(known, part)
-    if split.images.shape != (expected, *known.shape) or len(split.labels) != expected:
-        raise DataError(
-            f"{name} {part}: found images {split.images.shape} and {len(split.labels)} labels, "
-            f"expected {(expected, *known.shape)}"
-        )
-    if split.labels.min() < 0 or split.labels.max() >= known.classes:
-        raise DataError(f"{name} {part}: a label lies outside 0..{known.classes - 1}")
-
-
 def hold_out(examples, share):
     """bool [examples]: floor(examples * share) of them, evenly spaced, whatever the seed.
 
-    Example i is held out where floor((i + 1) share) > floor(i share), in exact arithmetic.
+    Example i is held out where floor((i + 1) share) > floor(i share), exactly for the decimal
+    that `share` is written as. Raises DataError unless 0 <= share < 1, or if it rounds to none.
     """
-    share = Fraction(str(share))
-    i = np.arange(examples + 1, dtype=np.int64)
-    whole = i * share.numerator // share.denominator
-    return np.diff(whole) > 0
+    if not 0 <= share < 1:
+        raise DataError(f"validation_split={share} must be at least 0 and below 1")
+    fraction = Fraction(str(share))
+    # Python integers: the product passes 64 bits for a share like 0.3333333333333333.
+    below = [i * fraction.numerator // fraction.denominator for i in range(examples + 1)]
+    if share and not below[-1]:
+        raise DataError(f"validation_split={share} holds out none of {examples} examples")
+    return np.diff(below) > 0
 
 
 def digits():
     """The 1,797 real 8x8 digits of scikit-learn, by an index rule, for there is no official split.
 
-    The last 360 in file order are `unseen_writers`: their writers are not among the earlier ones.
-    Of the first 1,437, every fifth (index 4, 9, ...) is `test`, the rest `train`. The grey levels
-    0..16 are stored times 15, which is exact and spreads them over a byte.
+    The last 360 in file order are `unseen_writers`: by the collection's order their writers are
+    not among the earlier ones. Of the first 1,437, every fifth (index 4, 9, ...) is `test`, the
+    rest `train`. The grey levels 0..16 are stored times 15, as 0..240: exact, and with the spread
+    of an 8-bit image. Source: sklearn.datasets.load_digits (UCI optical recognition of digits).
     """
     from sklearn.datasets import load_digits
 
@@ -161,137 +151,158 @@ def digits():
     images = (bunch.images[..., None] * 15).astype(np.uint8)
     labels = bunch.target.astype(np.int32)
     index = np.arange(len(labels))
-    known, every_fifth = index < 1437, index % 5 == 4
-    parts = {
-        "train": known & ~every_fifth,
-        "test": known & every_fifth,
-        "unseen_writers": ~known,
-    }
+    seen, fifth = index < 1437, index % 5 == 4
+    parts = {"train": seen & ~fifth, "test": seen & fifth, "unseen_writers": ~seen}
     return {name: Split(images[part], labels[part]) for name, part in parts.items()}
 
 
 def cifar(name, data_dir=""):
-    """CIFAR-10 or -100 from the official python archive, else from a tensorflow-datasets folder."""
+    """CIFAR-10 or -100 (fine labels), from the first of these that is there.
+
+    The official python archive (https://www.cs.toronto.edu/~kriz/cifar.html) unpacked in
+    `data_dir` or as `data_dir`, its tar.gz in `data_dir`, a folder of tensorflow-datasets.
+    Returns {"train": Split, "test": Split}. Raises DataError where none can be read.
+    """
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     archive = ARCHIVES[name]
-    folders = [root / archive.folder, root]
-    for folder in folders:
-        if (folder / next(iter(archive.train))).is_file():
-            return _read_archive(archive, lambda file: (folder / file).read_bytes(), folder)  # noqa: B023
-    packed = root / archive.file
-    if packed.is_file():
-        with tarfile.open(packed) as tar:
-            # Members are read by name and never extracted, so no path can leave the archive.
-            return _read_archive(
-                archive, lambda file: tar.extractfile(f"{archive.folder}/{file}").read(), packed
-            )
-    prepared = root / name
-    if prepared.is_dir():
-        return _read_tfds(name, prepared)
+    folder, packed, prepared = root / archive.folder, root / archive.file, root / name
+    # CIFAR-100's files have common names, so a folder of another name must hold them all.
+    whole = root.name == archive.folder or all((root / file).is_file() for file in archive.md5)
+    if whole and not folder.is_dir():
+        folder = root
+    try:
+        if folder.is_dir():
+            contents = {file: (folder / file).read_bytes() for file in archive.md5}
+            return _from_pickles(archive, contents, folder)
+        if packed.is_file():
+            return _from_pickles(archive, _untar(archive, packed), packed)
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        raise DataError(f"{name}: cannot read the official archive in {root}: {error}") from error
+    versions = [path.parent for path in prepared.glob("[0-9]*/dataset_info.json")]
+    if versions:
+        return _from_tfds(name, max(versions, key=_version))
     raise DataError(
         f"{name} was not found. Looked for\n"
         f"  {root / archive.folder}{os.sep}  (the official archive, unpacked)\n"
+        f"  {root / next(iter(archive.md5))}  (a file of it)\n"
         f"  {packed}  (the official archive)\n"
-        f"  {prepared}{os.sep}  (a tensorflow-datasets folder)\n"
-        f"Set --config.data_dir to the folder that holds one of them: either download "
-        f"{archive.file} from https://www.cs.toronto.edu/~kriz/cifar.html into it (170 MB), or\n"
-        f"{_prepare(name, root)}"
+        f"  {prepared / '<version>' / 'dataset_info.json'}  (prepared by tensorflow-datasets)\n"
+        f"Either download {archive.file} (170 MB) from https://www.cs.toronto.edu/~kriz/cifar.html "
+        f"and set data_dir to the folder it is in, or {_prepare(name, root)}"
     )
 
 
-def _prepare(name, root):
-    return (
-        "prepare it once (downloads 170 MB; preparing, not reading, needs `pip install "
-        f'tensorflow`):\n  python -c "import tensorflow_datasets as tfds; tfds.builder('
-        f"'{name}', data_dir='{root}', file_format='array_record').download_and_prepare()\""
-    )
+def _version(folder):
+    return [int(number) for number in re.findall(r"\d+", folder.name)]  # 3.0.10 is after 3.0.2
+
+
+def _untar(archive, packed):
+    """{file: bytes} of the archive's members; one pass, and nothing is written to disk."""
+    contents = {}
+    with tarfile.open(packed, "r|gz") as tar:
+        for member in tar:
+            path = PurePosixPath(member.name)
+            if member.isfile() and path.parent.name == archive.folder and path.name in archive.md5:
+                contents[path.name] = tar.extractfile(member).read()
+    if missing := archive.md5.keys() - contents.keys():
+        raise DataError(f"{packed} holds no {archive.folder}/{min(missing)}")
+    return contents
 
 
 class _NumpyOnly(pickle.Unpickler):
-    """Unpickles arrays and plain values, and refuses every other class."""
+    """Unpickles arrays and plain values, and refuses every other class and function."""
 
     def find_class(self, module, name):
-        module = module.replace("numpy.core", "numpy._core")
-        if (module, name) == ("numpy._core.multiarray", "_reconstruct"):
-            return np._core.multiarray._reconstruct
-        if (module, name) == ("_codecs", "encode"):
-            return super().find_class(module, name)
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        raise pickle.UnpicklingError(f"{module}.{name} has no place in a CIFAR file")
+        wanted = f"{module}.{name}".replace("numpy.core.", "numpy._core.")
+        if wanted == "numpy.dtype":
+            # Old pickles give the flags as 0 and 1, which some NumPy 2 releases warn about.
+            return lambda kind, align=False, copy=False: np.dtype(kind, bool(align), bool(copy))
+        allowed = {
+            "numpy._core.multiarray._reconstruct": np._core.multiarray._reconstruct,
+            "numpy.ndarray": np.ndarray,
+            "_codecs.encode": codecs.encode,
+        }
+        if wanted not in allowed:
+            raise pickle.UnpicklingError(f"{module}.{name} has no place in a CIFAR file")
+        return allowed[wanted]
 
 
-def _read_archive(archive, read, where):
-    splits = {}
-    for part in ("train", "test"):
-        images, labels = [], []
-        for file, expected in getattr(archive, part).items():
-            try:
-                content = read(file)
-            except (OSError, KeyError, EOFError, tarfile.TarError) as error:
-                raise DataError(f"{where}: cannot read {file}: {error}") from error
-            # Unpickling runs what a file says, so it must be the published one.
-            found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-            if found != expected:
-                raise DataError(
-                    f"{where}: {file} is damaged or another file: MD5 {found}, published {expected}"
-                )
-            try:
-                values = _NumpyOnly(io.BytesIO(content), encoding="bytes").load()
-            except pickle.UnpicklingError as error:
-                raise DataError(f"{where}: {file}: {error}") from error
-            images.append(values[b"data"])
-            labels += values[archive.labels]
-        planes = np.concatenate(images).reshape(-1, 3, 32, 32)
-        pixels = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
-        splits[part] = Split(pixels, np.array(labels, np.int32))
-    return splits
+def _from_pickles(archive, contents, where):
+    images, labels = [], []
+    for file, published in archive.md5.items():
+        # Unpickling runs what a file says, so it must be the published one.
+        found = hashlib.md5(contents[file], usedforsecurity=False).hexdigest()
+        if found != published:
+            raise DataError(
+                f"{where}: {file} is damaged or another file: MD5 {found}, expected {published}"
+            )
+        try:
+            values = _NumpyOnly(io.BytesIO(contents[file]), encoding="bytes").load()
+        except pickle.UnpicklingError as error:
+            raise DataError(f"{where}: {file}: {error}") from error
+        # Planes of red, green and blue, one after the other.
+        images.append(values[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        labels.append(np.array(values[archive.labels], np.int32))
+    train = Split(np.ascontiguousarray(np.concatenate(images[:-1])), np.concatenate(labels[:-1]))
+    return {"train": train, "test": Split(np.ascontiguousarray(images[-1]), labels[-1])}
 
 
-def _read_tfds(name, folder):
+def _prepare(name, root):
+    # tensorflow-datasets 4.9 imports importlib_resources when preparing without requiring it.
+    return (
+        "prepare it once (downloads 170 MB; preparing, not reading, needs `pip install "
+        "tensorflow-datasets tensorflow importlib_resources`):\n"
+        '  python -c "import tensorflow_datasets as tfds; '
+        f"tfds.builder('{name}', data_dir='{root}', file_format='array_record')"
+        '.download_and_prepare()"'
+    )
+
+
+def _from_tfds(name, folder):
+    """Splits of a folder that tensorflow-datasets prepared, read without TensorFlow."""
+    root, splits = folder.parents[1], {}
     try:
         import tensorflow_datasets as tfds
+
+        builder = tfds.builder_from_directory(folder)
+        sources = {part: builder.as_data_source(split=part) for part in ("train", "test")}
+        print(f"decoding {name} from {folder} (10 s to 2 min)", flush=True)
+        for part, source in sources.items():
+            # One thread: decoding holds the interpreter's lock, and two were half as fast.
+            records = source.__getitems__(range(len(source)))
+            if "id" in records[0]:
+                # Shuffled when prepared; the id restores one order for every copy.
+                records.sort(key=lambda record: record["id"])
+            labels = np.array([record["label"] for record in records], np.int32)
+            splits[part] = Split(np.stack([record["image"] for record in records]), labels)
     except ImportError as error:
-        raise DataError(
-            f"{folder} is a tensorflow-datasets folder, and tensorflow-datasets is not installed: "
-            "pip install tensorflow-datasets"
-        ) from error
-    versions = sorted(path for path in folder.iterdir() if (path / "dataset_info.json").is_file())
-    if not versions:
-        raise DataError(f"{folder} holds no prepared version; {_prepare(name, folder.parent)}")
-    splits = {}
-    print(f"decoding {name} from {versions[-1]} (a minute or two)", flush=True)
-    for part in ("train", "test"):
-        try:
-            builder = tfds.builder_from_directory(versions[-1])
-            source = builder.as_data_source(split=part)
-        except NotImplementedError as error:
-            raise DataError(
-                f"{versions[-1]} was prepared as TFRecord, which needs TensorFlow to be read; "
-                f"{_prepare(name, folder.parent)}"
-            ) from error
-        records = [source[i] for i in range(len(source))]
-        if records and "id" in records[0]:
-            # Shuffled when prepared; the id restores one order for every copy.
-            records.sort(key=lambda record: record["id"])
-        images = np.stack([record["image"] for record in records])
-        labels = np.array([record["label"] for record in records], np.int32)
-        splits[part] = Split(images, labels)
-    return splits
+        problem = f"cannot be read: {error}; `pip install tensorflow-datasets`, or if that is there"
+    except NotImplementedError:
+        # Beside the old files the same version would be refused, so it goes to another folder.
+        root = root / "array_record"
+        problem = f"was prepared as TFRecord, which needs TensorFlow; set data_dir to {root} and"
+    except Exception as error:  # array_record raises bare RuntimeError, Pillow and tfds others
+        problem = f"is damaged or not {name}: {error}; move it away and"
+    else:
+        return splits
+    raise DataError(f"{folder} {problem} {_prepare(name, root)}")
 
 
 def steps_per_epoch(examples, batch_size):
-    """Whole batches in an epoch; what is left over waits for another epoch's order."""
-    if examples < batch_size:
-        raise DataError(f"batch_size={batch_size} exceeds the {examples} training examples")
+    """Whole batches in an epoch; the remainder is dropped. Raises DataError if there is none."""
+    if not 1 <= batch_size <= examples:
+        raise DataError(f"batch_size={batch_size} must lie in 1..{examples}, the training examples")
     return examples // batch_size
 
 
 def epoch_order(seed, epoch, examples, batch_size):
-    """The training examples of one epoch.
+    """The training examples of one epoch, a pure function that can be jitted.
 
     The batch of global step k is `epoch_order(seed, k // steps, ...)[k % steps]`.
 
+    Args:
+      seed, epoch: integers, traced or not, 0 <= seed < 2**31.
+      examples, batch_size: static integers.
     Returns:
       int32 [steps, batch_size], a random permutation of the examples without its remainder.
     """

@@ -180,7 +180,7 @@ def make_program(config, steps_per_epoch, mesh):
         metrics = {
             "loss": loss,
             "accuracy": accuracy,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
             "learning_rate": schedule(state.step),
         }
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics

@@ -1,0 +1,249 @@
+"""The step: collectives, eight devices against one, data order, schedules, exact evaluation."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.base import get_config as base
+from dalif_jax import data, losses, summary, training
+from dalif_jax.evaluation import evaluate
+from dalif_jax.neurons import NeuronOptions
+
+
+def config_of(**keys):
+    config = base()
+    config.update(
+        {"model": "tiny", "dataset": "digits", "timesteps": 2, "epochs": 2, "batch_size": 32}
+    )
+    config.update({"augment": ("crop",), "crop_padding": 1, "eval_batch_size": 64, "seed": 1})
+    config.update(keys)
+    return config
+
+
+class Run:
+    """A program on some devices with its data, ready to step."""
+
+    def __init__(self, config, devices):
+        self.config = config
+        self.splits = data.load(config.dataset)
+        n = len(self.splits["train"].labels)
+        self.steps = data.steps_per_epoch(n, config.batch_size)
+        mesh = training.make_mesh(jax.devices()[:devices])
+        self.program = training.make_program(config, self.steps, mesh)
+        self.train = jax.device_put(tuple(self.splits["train"]), self.program.replicated)
+        self.order = jax.jit(
+            lambda epoch: data.epoch_order(config.seed, epoch, n, config.batch_size),
+            out_shardings=self.program.order_sharding,
+        )
+        self.state = self.program.init()
+
+    def step(self, k):
+        order = self.order(k // self.steps)
+        self.state, metrics = self.program.train_step(self.state, *self.train, order)
+        return metrics
+
+
+def test_the_compiled_step_only_all_reduces():
+    """On 8 devices no activation or image travels: gradients, statistics and metrics do."""
+    config = config_of(
+        dataset="cifar10", augment=("crop", "flip", "autoaugment", "cutout"), batch_size=16
+    )
+    mesh = training.make_mesh(jax.devices()[:8])
+    program = training.make_program(config, 4, mesh)
+    state = training.abstract_state(program)
+    images = jax.ShapeDtypeStruct((64, 32, 32, 3), jnp.uint8)
+    labels = jax.ShapeDtypeStruct((64,), jnp.int32)
+    order = jax.ShapeDtypeStruct((4, 16), jnp.int32)
+    text = program.train_step.lower(state, images, labels, order).compile().as_text()
+    assert re.search(r"\ball-reduce", text)
+    for collective in ("all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
+        assert not re.search(rf"= .*\b{collective}", text), collective
+    # Each device works on its 2 of the 16 images, at both timesteps.
+    assert re.search(r"f32\[4,32,32,3\]|f32\[2,2,32,32,3\]", text)
+    assert not re.search(r"f32\[32,32,32,3\]|f32\[16,2,32,32,3\]", text)
+
+
+def test_eight_devices_agree_with_one_in_float64(x64):
+    config = config_of(dtype="float64", learning_rate=0.05)
+    one, eight = Run(config, 1), Run(config, 8)
+    for k in range(20):
+        a, b = one.step(k), eight.step(k)
+        np.testing.assert_allclose(a["loss"], b["loss"], rtol=0, atol=1e-10)
+    for x, y in zip(
+        jax.tree.leaves(one.state), jax.tree.leaves(jax.device_get(eight.state)), strict=True
+    ):
+        np.testing.assert_allclose(x, y, rtol=0, atol=1e-10)
+
+
+def test_eight_devices_agree_with_one_on_the_first_float32_step():
+    one, eight = Run(config_of(), 1), Run(config_of(), 8)
+    before = jax.device_get(one.state.params)
+    a, b = one.step(0), eight.step(0)
+    np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
+    np.testing.assert_allclose(a["grad_norm"], b["grad_norm"], rtol=1e-4)
+    # The first update is -lr times the gradient.
+    for x, y, z in zip(
+        jax.tree.leaves(before),
+        jax.tree.leaves(jax.device_get(one.state.params)),
+        jax.tree.leaves(jax.device_get(eight.state.params)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(y - x, z - x, rtol=1e-3, atol=1e-5)
+
+
+def test_the_state_alone_decides_what_follows():
+    """Steps 3 and 4 from a copy of the state after step 2 equal those of the run that went on."""
+    run = Run(config_of(), 1)
+    for k in range(2):
+        run.step(k)
+    saved = jax.tree.map(np.array, run.state)
+    first = [float(run.step(k)["loss"]) for k in (2, 3)]
+    final = jax.device_get(run.state.params)
+    again = Run(config_of(), 1)
+    again.state = jax.device_put(saved, again.program.replicated)
+    assert [float(again.step(k)["loss"]) for k in (2, 3)] == first
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(again.state.params), final)
+
+
+def test_at_one_timestep_the_temporal_arm_trains_as_the_baseline():
+    """Whole network, three steps: equal weights bit for bit, and b stays where it began."""
+    # Without weight decay on b: its gradient alone must be zero.
+    runs = [Run(config_of(neuron=name, timesteps=1), 1) for name in ("temporal", "baseline")]
+    for k in range(3):
+        a, b = (run.step(k) for run in runs)
+        assert float(a["loss"]) == float(b["loss"])
+    temporal, baseline = (jax.device_get(run.state.params) for run in runs)
+    assert temporal["stem0_neuron"].pop("b") == 1.0
+    for name in ("neuron0", "neuron1"):
+        assert temporal["stage0_block0"].pop(name) == {"b": 1.0}
+    temporal.pop("stem0_neuron")
+    jax.tree.map(np.testing.assert_array_equal, temporal, baseline)
+
+
+def test_weight_decay_spares_decays_and_norms():
+    run = Run(config_of(membrane_bn=True), 1)
+    mask = training.weights_only(run.state.params)
+    assert mask["stem0_conv"] == {"kernel": True}
+    assert mask["head"] == {"kernel": True, "bias": True}
+    assert not any(mask["stem0_norm"].values())
+    assert set(mask["stem0_neuron"]) == {"a", "b", "norm_scale", "norm_bias"}
+    assert not any(mask["stem0_neuron"].values())
+
+
+def test_the_first_update_is_sgd_by_hand():
+    """One step from zero momentum: w - lr (g + wd w), with g recomputed outside the step."""
+    config = config_of(augment=(), weight_decay=0.1, learning_rate=0.5)
+    run = Run(config, 1)
+    params, stats = jax.device_get(run.state.params), jax.device_get(run.state.batch_stats)
+    indices = np.asarray(run.order(0))[0]
+    spec = data.spec("digits")
+    x = training.prepare(
+        jnp.asarray(run.splits["train"].images[indices]), spec, 2, jnp.dtype("float32")
+    )
+    labels = run.splits["train"].labels[indices]
+
+    def loss(params):
+        (logits, _), _ = run.program.model.apply(
+            {"params": params, "batch_stats": stats}, x, train=True, mutable=["batch_stats"]
+        )
+        return losses.time_averaged_cross_entropy(logits, labels).mean()
+
+    g = jax.device_get(jax.grad(loss)(params))
+    run.step(0)
+    after = jax.device_get(run.state.params)
+    kernel = lambda tree: tree["stage0_block0"]["conv1"]["kernel"]  # noqa: E731
+    expected = kernel(params) - 0.5 * (kernel(g) + 0.1 * kernel(params))
+    np.testing.assert_allclose(kernel(after), expected, rtol=1e-4, atol=1e-6)
+    scale = lambda tree: tree["stem0_norm"]["scale"]  # noqa: E731
+    np.testing.assert_allclose(scale(after), scale(params) - 0.5 * scale(g), rtol=1e-4, atol=1e-6)
+
+
+def test_schedules_at_their_landmarks():
+    cosine = training.make_schedule(config_of(epochs=10, warmup_epochs=2.0), 5)
+    np.testing.assert_allclose(
+        [cosine(0), cosine(5), cosine(10), cosine(30), cosine(50)], [0, 0.05, 0.1, 0.05, 0],
+        atol=1e-7,
+    )  # fmt: skip
+    assert training.make_schedule(config_of(schedule="constant"), 5)(3) == np.float32(0.1)
+    onecycle = training.make_schedule(config_of(schedule="onecycle", epochs=10), 10)
+    rates = [float(onecycle(k)) for k in range(101)]
+    assert max(rates) == pytest.approx(0.1) and 25 <= np.argmax(rates) <= 35
+    assert rates[-1] < 1e-4
+
+
+def test_ema_is_the_average_by_hand():
+    run = Run(config_of(ema_decay=0.9), 1)
+    w0 = np.array(run.state.params["head"]["kernel"])
+    run.step(0)
+    w1 = np.array(run.state.params["head"]["kernel"])
+    np.testing.assert_allclose(
+        run.state.ema["head"]["kernel"], 0.9 * w0 + 0.1 * w1, rtol=1e-5, atol=1e-8
+    )
+
+
+def test_evaluation_covers_every_example_once_and_counts_spikes_exactly():
+    """Against one plain forward over the whole test set, with a batch that does not divide it."""
+    run = Run(config_of(eval_batch_size=64), 8)
+    test = run.splits["test"]
+    assert len(test.labels) % 64 != 0
+    shape = (2, 8, 8, 1)
+    layers = summary.neuron_layers(run.program.model, shape)
+    split = jax.device_put(tuple(test), run.program.replicated)
+    got = evaluate(run.program, run.state, *split, run.config, layers)
+    x = training.prepare(jnp.asarray(test.images), data.spec("digits"), 2, jnp.dtype("float32"))
+    state = jax.device_get(run.state)
+    logits, taps = run.program.model.apply(
+        {"params": state.params, "batch_stats": state.batch_stats},
+        x, train=False, taps=("spikes",),
+    )  # fmt: skip
+    assert got["examples"] == 287
+    right = (np.asarray(logits).mean(1).argmax(-1) == test.labels).mean()
+    assert abs(got["accuracy"] - right) <= 1 / 287
+    assert list(got["layers"]) == list(taps)
+    for name, tap in taps.items():
+        fired = np.asarray(tap["spikes"]).astype(np.int64)
+        row = got["layers"][name]
+        # float32 sums differ between batchings, and may flip a spike in a thousand.
+        np.testing.assert_allclose(row["spikes"], fired.sum(), rtol=1e-3)
+        weighted = (fired.sum((0, 1, 4)) * layers[name].fan_out).sum()
+        np.testing.assert_allclose(row["synaptic_operations"], weighted, rtol=1e-3)
+        np.testing.assert_allclose(row["firing_rate"], fired.mean(), rtol=1e-3)
+        assert row["alpha"] == row["beta"] == pytest.approx(np.tanh(1.0))
+
+
+def test_loss_by_hand():
+    logits = jnp.log(jnp.array([[[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]]]))
+    label = jnp.array([1])
+    np.testing.assert_allclose(losses.time_averaged_cross_entropy(logits, label), [np.log(4)], 1e-6)
+    smoothed = 0.9 * np.log(4) + 0.1 * (np.log(2) + 2 * np.log(4)) / 3
+    np.testing.assert_allclose(
+        losses.time_averaged_cross_entropy(logits, label, 0.1), [smoothed], rtol=1e-6
+    )
+    assert not losses.correct(logits, label)[0] and losses.correct(logits, jnp.array([0]))[0]
+
+
+def test_the_time_average_comes_before_the_softmax():
+    logits = jnp.array([[[8.0, 0.0], [0.0, 4.0]]])
+    expected = np.log(1 + np.exp(-2.0))
+    got = losses.time_averaged_cross_entropy(logits, jnp.array([0]))
+    np.testing.assert_allclose(got, [expected], rtol=1e-6)
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_state():
+    run = Run(config_of(dtype="bfloat16"), 1)
+    metrics = run.step(0)
+    assert np.isfinite(metrics["loss"]) and metrics["loss"].dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(run.state.params)} == {jnp.dtype("float32")}
+    x = jax.ShapeDtypeStruct((2, 2, 8, 8, 1), jnp.bfloat16)
+    model = training.build_model(run.config)
+    variables = {"params": run.state.params, "batch_stats": run.state.batch_stats}
+    logits, taps = jax.eval_shape(
+        lambda v, x: model.apply(v, x, train=False, taps=("spikes", "membrane")), variables, x
+    )
+    assert logits.dtype == jnp.bfloat16
+    assert all(tap["spikes"].dtype == jnp.bfloat16 for tap in taps.values())
+    assert all(tap["membrane"].dtype == jnp.float32 for tap in taps.values())
+    assert NeuronOptions().threshold == 1.0
