@@ -13,17 +13,13 @@ from ml_collections import config_flags
 
 from dalif_jax import analysis, config, data, summary, training
 from dalif_jax.checkpoint import Checkpoints
-from dalif_jax.command import accelerator_warning, parse_flags, report_errors
+from dalif_jax.command import NonFinite, accelerator_warning, parse_flags, report_errors
 from dalif_jax.evaluation import evaluate, write_report
 from dalif_jax.runlog import Progress, RunLog
 
 config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
 flags.DEFINE_string("workdir", None, "Where the run lives; an existing run there is continued.")
 flags.DEFINE_bool("dry_run", False, "Check the config, print the layer table, stop without data.")
-
-
-class NonFinite(RuntimeError):
-    """The loss or the gradient stopped being a number; nothing after it was saved."""
 
 
 @report_errors

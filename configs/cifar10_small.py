@@ -1,6 +1,6 @@
 """CIFAR-10 on two CPU cores: a small spiking ResNet, T = 2, one cycle of Nesterov momentum.
 
-    python train.py --config configs/cifar10_small.py --workdir runs/cifar10_small
+python train.py --config configs/cifar10_small.py --workdir runs/cifar10_small
 """
 
 from configs.base import get_config as base

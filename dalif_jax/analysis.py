@@ -70,17 +70,18 @@ def decay_curves(records, path):
     evals = [r for r in records if r["kind"] == "eval"]
     names = list(evals[-1]["layers"])
     figure, axes = _figure(2)
-    colours = colormaps["viridis"]
+    # The scale reaches past the last layer, whose yellow would be too pale on white.
+    scale = ScalarMappable(Normalize(1, 1.1 * max(len(names), 2)), colormaps["viridis"])
     for axis, key, meaning in zip(
         axes, ("alpha", "beta"), ("input gain (spatial)", "leak (temporal)"), strict=True
     ):
-        for depth, name in enumerate(names):
+        for depth, name in enumerate(names, 1):
             curve = [np.mean(r["layers"][name][key]) for r in evals]
             axis.plot(_column(evals, "epoch"), curve, marker=".", ms=3, lw=1.2,
-                      color=colours(depth / max(len(names) - 1, 1) * 0.92))  # fmt: skip
+                      color=scale.to_rgba(depth))  # fmt: skip
         axis.set(xlabel="epoch", ylabel=f"{key}, {meaning}")
-    scale = ScalarMappable(Normalize(1, max(len(names), 2)), colours)
     bar = figure.colorbar(scale, ax=axes, label="neuron layer, shallow to deep")
+    bar.ax.set_ylim(1, max(len(names), 2))
     bar.set_ticks(sorted({1, (1 + len(names)) // 2, max(len(names), 2)}))
     figure.savefig(path)
     return Path(path)

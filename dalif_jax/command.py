@@ -13,6 +13,12 @@ from dalif_jax import config
 from dalif_jax.checkpoint import CheckpointError
 from dalif_jax.data import DataError
 
+
+class NonFinite(RuntimeError):
+    """The loss or the gradient stopped being a number; nothing after it was saved."""
+
+
+# What a user can mend.
 MISTAKES = (config.ConfigError, DataError, CheckpointError)
 
 
@@ -39,7 +45,8 @@ def parse_flags(argv):
 
 
 def report_errors(main):
-    """Print the mistakes a user can mend as one line, without a traceback, and exit with 2."""
+    """Print the mistakes a user can mend as one line, without a traceback, and exit with 2;
+    a run that stopped being finite exits with 1."""
 
     @functools.wraps(main)
     def run(argv):
@@ -49,13 +56,15 @@ def report_errors(main):
             return main(argv)
         except MISTAKES as error:
             stop(error)
+        except NonFinite as error:
+            stop(error, code=1)
 
     return run
 
 
-def stop(error):
+def stop(error, code=2):
     print(f"error: {error}", file=sys.stderr, flush=True)
-    sys.exit(2)
+    sys.exit(code)
 
 
 def accelerator_warning():

@@ -1,7 +1,6 @@
 """Augmentation against Pillow, which the published recipes used, and against hand-made truths."""
 
 import collections
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from dalif_jax import augment as A
-from dalif_jax.augment import AUGMENTS, CIFAR10_POLICY, OPERATIONS, augment, normalize
+from dalif_jax import autoaugment as A
+from dalif_jax.augment import AUGMENTS, augment, normalize
+from dalif_jax.autoaugment import CIFAR10_POLICY, OPERATIONS
 
 SIZES = ((32, 32), (24, 40))
 
@@ -178,8 +178,7 @@ def test_crops_are_windows_of_the_padded_image_all_as_likely():
     image, crops = many(("crop",), size=(24, 40), crop_padding=2)
     padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
     windows = {
-        padded[y : y + 24, x : x + 40].tobytes(): i
-        for i, (y, x) in enumerate(np.ndindex(5, 5))
+        padded[y : y + 24, x : x + 40].tobytes(): i for i, (y, x) in enumerate(np.ndindex(5, 5))
     }
     counts = np.bincount([windows[crop.tobytes()] for crop in crops], minlength=25)
     assert np.abs(counts - 2048 / 25).max() < 5 * np.sqrt(2048 / 25)
@@ -219,7 +218,7 @@ def test_order_is_canonical_and_streams_are_separate():
     key, image = jax.random.key(3), jnp.zeros((32, 32, 3), jnp.uint8)
     programs = {
         str(jax.make_jaxpr(lambda key, im, order=order: augment(key, im, order))(key, image))
-        for order in itertools.permutations(ops)
+        for order in (ops, ops[::-1], ops[2:] + ops[:2])
     }
     assert len(programs) == 1
 
@@ -256,7 +255,8 @@ def test_mistakes_are_named():
         augment(key, image, ("flip", "mixup"))
     with pytest.raises(ValueError, match=r"\[H, W, 3\]"):
         augment(key, image, ("autoaugment",))
-    assert augment(key, image, ("crop", "flip", "cutout")).shape == (8, 8, 1)
+    grey = jax.eval_shape(lambda: augment(key, image, ("crop", "flip", "cutout")))
+    assert grey.shape == (8, 8, 1)
 
 
 def test_normalize():

@@ -1,0 +1,259 @@
+"""The two commands from the outside: training, resuming after SIGKILL, evaluating, bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dalif_jax.runlog import read_metrics
+
+ROOT = Path(__file__).resolve().parent.parent
+SHORT = (
+    "--config.model=tiny", "--config.timesteps=2", "--config.epochs=4", "--config.log_every=7",
+)  # fmt: skip
+RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem[0] != "_")
+
+
+def command(script, *arguments, **environment):
+    # One device, as on a user's laptop: the suite's own eight are for sharding.
+    return {
+        "args": [sys.executable, str(ROOT / script), *map(str, arguments)],
+        "cwd": ROOT,
+        "env": {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", **environment},
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+    }
+
+
+def run(script, *arguments, **environment):
+    done = subprocess.run(**command(script, *arguments, **environment), timeout=300)
+    return done.returncode, done.stdout
+
+
+def train(workdir, *arguments, **environment):
+    return run(
+        "train.py", "--config", "configs/digits.py", "--workdir", workdir, *SHORT, *arguments,
+        **environment,
+    )  # fmt: skip
+
+
+def final_state(workdir):
+    """The arrays of the newest checkpoint, by path, as raw bytes."""
+    import jax
+    import orbax.checkpoint as ocp
+
+    newest = max(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+    tree = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(newest) / "state")
+    leaves, _ = jax.tree.flatten_with_path(tree)
+    return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One uninterrupted short run, used by the tests below."""
+    workdir = tmp_path_factory.mktemp("run")
+    code, out = train(workdir)
+    assert code == 0, out
+    return workdir, out
+
+
+def test_a_run_shows_and_leaves_what_people_expect(finished):
+    workdir, out = finished
+    assert "stage0_block0/neuron1" in out and "parameters: 3944" in out
+    assert "images/s" in out and "left" in out and "epoch 4/4" in out
+    for picture in ("curves.png", "decays.png", "firing_rates.png"):
+        assert (workdir / picture).read_bytes()[:4] == b"\x89PNG"
+    assert list((workdir / "tensorboard").iterdir())
+    records = read_metrics(workdir / "metrics.jsonl")
+    evals = [r for r in records if r["kind"] == "eval"]
+    assert [r["epoch"] for r in evals] == [1, 2, 3, 4]
+    steps = [r["step"] for r in records if r["kind"] == "train"]
+    assert steps == sorted(set(steps)) and steps[-1] == 4 * 17
+    layer = evals[-1]["layers"]["stem0_neuron"]
+    assert set(layer) == {"alpha", "beta", "firing_rate", "spikes", "synaptic_operations"}
+    # The decays moved, and spikes are whole numbers that their rate explains.
+    assert layer["alpha"] != pytest.approx(np.tanh(1.0), abs=1e-4)
+    assert layer["spikes"] == round(layer["firing_rate"] * 287 * 2 * 8 * 8 * 8)
+    values = json.loads((workdir / "eval.json").read_text())
+    assert values["examples"] == 287 and values["parameters"] == 3944
+    assert values["other_splits"]["unseen_writers"]["examples"] == 360
+    assert values["accuracy"] == evals[-1]["accuracy"]
+
+
+def test_eval_repeats_the_last_epoch_exactly_and_labels_the_best(finished):
+    workdir, _ = finished
+    before = json.loads((workdir / "eval.json").read_text())
+    code, out = run("eval.py", "--workdir", workdir)
+    assert code == 0, out
+    assert json.loads((workdir / "eval.json").read_text()) == before
+    assert "accuracy" in out and "stem0_neuron" in out
+    code, out = run("eval.py", "--workdir", workdir, "--checkpoint", "best")
+    assert code == 0, out
+    best = json.loads((workdir / "eval.json").read_text())
+    evals = [r for r in read_metrics(workdir / "metrics.jsonl") if r["kind"] == "eval"]
+    assert best["accuracy"] == max(r["accuracy"] for r in evals)
+    assert best["chosen_on"] == "test" and "chosen on the test set" in out
+    run("eval.py", "--workdir", workdir)
+
+
+def test_a_killed_run_ends_bit_identical(finished, tmp_path):
+    """SIGKILL in the third epoch, start again: same parameters, momentum, statistics, metrics."""
+    process = subprocess.Popen(
+        **command("train.py", "--config", "configs/digits.py", "--workdir", tmp_path, *SHORT)
+    )
+    deadline = time.monotonic() + 240
+    metrics = tmp_path / "metrics.jsonl"
+    while time.monotonic() < deadline and process.poll() is None:
+        if metrics.exists() and '"step": 35,' in metrics.read_text():
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    code, out = train(tmp_path)
+    assert code == 0, out
+    assert "continuing" in out
+    whole, _ = finished
+    expected = final_state(whole)
+    assert len(expected) > 20 and final_state(tmp_path) == expected
+
+    def without_clock(path):
+        records = read_metrics(path / "metrics.jsonl")
+        return [{k: v for k, v in r.items() if k != "images_per_second"} for r in records]
+
+    assert without_clock(tmp_path) == without_clock(whole)
+
+
+def test_a_finished_run_started_again_measures_and_ends(finished):
+    workdir, _ = finished
+    before = (workdir / "metrics.jsonl").read_text()
+    code, out = train(workdir)
+    assert code == 0, out
+    assert "continuing" in out and (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_a_workdir_of_another_config_is_refused_and_left_alone(finished):
+    workdir, _ = finished
+    before = sorted((p, p.stat().st_mtime_ns) for p in workdir.rglob("*"))
+    code, out = train(workdir, "--config.learning_rate=0.3", "--config.neuron=tied")
+    assert code == 2
+    assert "learning_rate: 0.1 there, 0.3 now" in out and "neuron: 'dalif' there, 'tied' now" in out
+    assert sorted((p, p.stat().st_mtime_ns) for p in workdir.rglob("*")) == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    code, out = train(tmp_path, "--config.learning_rate=1e30", "--config.warmup_epochs=0")
+    assert code == 1 and "not finite at step" in out and "Traceback" not in out
+    assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
+    records = read_metrics(tmp_path / "metrics.jsonl")
+    assert records[-1]["kind"] == "nonfinite" and records[-1]["steps"]
+
+
+BAD = [
+    (("--config.timestep=3",), "did you mean 'timesteps'"),
+    (("--config.timesteps=0",), "timesteps=0 must be at least 1"),
+    (("--config.model=resnet21",), "known: resnet18"),
+    (("--config.neuron=dalief",), "did you mean 'dalif'"),
+    (("--config.surrogate=box",), "known: rectangle"),
+    (("--config.dataset=mnist",), "known: digits"),
+    (("--config.augment=('mixup',)",), "known: crop"),
+    (("--config.learning_rate=nan",), "not a finite number"),
+    (("--config.timesteps=two",), "invalid literal"),
+    (("--config.neuron=baseline", "--config.beta=0.9"), "stands for beta=0.25"),
+    (("--config.batch_size=2000",), "must lie in 1..1150, the training examples"),
+    (("--config.dataset=cifar10", "--config.data_dir=/nowhere/at/all"), "/nowhere/at/all"),
+    (("extra",), "unexpected argument"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a) for a, _ in BAD])
+def test_bad_input_is_one_clear_line_and_nothing_is_left(arguments, message, tmp_path):
+    workdir = tmp_path / "run"
+    code, out = train(workdir, *arguments)
+    assert code != 0 and message in out, out
+    assert "Traceback" not in out and not workdir.exists()
+
+
+def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):
+    flag = "--xla_force_host_platform_device_count=8"
+    code, out = train(tmp_path / "run", "--config.batch_size=60", XLA_FLAGS=flag)
+    assert code == 2 and "8 devices; the nearest that does is 64" in out
+
+
+def test_an_unknown_key_inside_a_recipe_is_named(tmp_path):
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(
+        "from configs.base import get_config as base\n\n\ndef get_config():\n"
+        "    config = base()\n    config.learning_rat = 1.0\n    return config\n"
+    )
+    code, out = run("train.py", "--config", recipe, "--workdir", tmp_path / "run")
+    assert code == 2
+    assert "inside the recipe" in out and "did you mean 'learning_rate'" in out
+
+
+def test_eval_without_a_run_says_so(tmp_path):
+    code, out = run("eval.py", "--workdir", tmp_path)
+    assert code == 2 and "config.json does not exist" in out
+
+
+def test_an_idle_accelerator_is_warned_about(monkeypatch, capsys):
+    from dalif_jax import command
+
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: ["x"] if "nvidia" in pattern else [])
+    command.accelerator_warning()
+    assert "jax[cuda13]" in capsys.readouterr().err
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: ["x"] if "accel" in pattern else [])
+    command.accelerator_warning()
+    assert "jax[tpu]" in capsys.readouterr().err
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [])
+    command.accelerator_warning()
+    assert capsys.readouterr().err == ""
+
+
+def test_digits_train_without_the_optional_libraries(tmp_path):
+    """tensorflow-datasets, tonic and grain blocked: importing and one epoch still work."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nfor name in ('tensorflow_datasets', 'tonic', 'grain', 'tensorflow'):\n"
+        "    sys.modules[name] = None\n"
+    )
+    code, out = train(
+        tmp_path / "run", "--config.epochs=1", "--config.warmup_epochs=0", PYTHONPATH=str(tmp_path)
+    )
+    assert code == 0, out
+    assert (tmp_path / "run" / "eval.json").exists()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_is_valid_and_says_how_to_run_it(recipe):
+    import importlib
+
+    from dalif_jax import config, summary, training
+    from dalif_jax.data import SPECS
+
+    module = importlib.import_module(f"configs.{recipe}")
+    settings = module.get_config()
+    config.validate(settings, 8)
+    model = training.build_model(settings)
+    rows = summary.layers(model, (settings.timesteps, *SPECS[settings.dataset].shape))
+    assert rows[-1].shape == (settings.timesteps, SPECS[settings.dataset].classes)
+    if recipe != "base":
+        assert f"--config configs/{recipe}.py" in module.__doc__
+    assert config.to_json(config.from_json(config.to_json(settings), "x")) == config.to_json(
+        settings
+    )
+
+
+def test_dry_run_needs_no_data():
+    code, out = run(
+        "train.py", "--config", "configs/imagenet_r34.py", "--dry_run", TFDS_DATA_DIR="/nowhere"
+    )
+    assert code == 0 and "parameters: 21797738" in out
+    assert "stage3_block2/neuron1" in out
