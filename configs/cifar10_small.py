@@ -14,7 +14,7 @@ def get_config():
     config.epochs = 10
     config.batch_size = 64
     config.learning_rate = 0.1
-    config.schedule = "onecycle"
+    config.warmup_epochs = 0.5
     config.nesterov = True
     config.weight_decay = 5e-4
     config.augment = ("crop", "flip")

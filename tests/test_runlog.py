@@ -1,0 +1,76 @@
+"""What a run writes and prints: no step twice, none missing, valid JSON, honest times."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dalif_jax import runlog
+
+
+def test_records_come_back_as_they_went_in(tmp_path):
+    layers = {"stem0_neuron": {"alpha": np.float32(0.5), "spikes": 2**40, "beta": np.ones(2)}}
+    with runlog.RunLog(tmp_path, 0) as log:
+        log.write("train", 1, {"loss": jnp.float32(1.5), "accuracy": 0.25})
+        log.write("eval", 2, {"accuracy": 1.0, "layers": layers, "loss": float("nan")})
+    first, second = runlog.read_metrics(tmp_path / "metrics.jsonl")
+    assert first == {"kind": "train", "step": 1, "loss": 1.5, "accuracy": 0.25}
+    assert second["layers"]["stem0_neuron"] == {"alpha": 0.5, "spikes": 2**40, "beta": [1.0, 1.0]}
+    assert second["loss"] is None
+
+
+def test_a_resumed_run_has_each_step_once(tmp_path):
+    with runlog.RunLog(tmp_path, 0) as log:
+        for step in range(1, 8):
+            log.write("train", step, {"loss": float(step)})
+    path = tmp_path / "metrics.jsonl"
+    with open(path, "a") as file:
+        file.write('{"kind": "train", "step": 8, "lo')  # torn by a kill
+    with runlog.RunLog(tmp_path, 5) as log:
+        for step in range(6, 10):
+            log.write("train", step, {"loss": -float(step)})
+    records = runlog.read_metrics(path)
+    assert [r["step"] for r in records] == list(range(1, 10))
+    assert [r["loss"] for r in records] == [1, 2, 3, 4, 5, -6, -7, -8, -9]
+    assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"kind": "train", "step": 1}\nnot json\n{"kind": "train", "step": 2}\n')
+    with pytest.raises(ValueError, match=r"metrics.jsonl line 2"):
+        runlog.read_metrics(path)
+    with pytest.raises(ValueError, match=r"line 2"):
+        runlog.RunLog(tmp_path, 0)
+    assert "not json" in path.read_text()  # nothing was lost
+
+
+def test_scalars_reach_tensorboard(tmp_path):
+    with runlog.RunLog(tmp_path, 0) as log:
+        log.write("eval", 3, {"accuracy": 0.5, "layers": {"n": {"alpha": 0.7}}, "split": "test"})
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    content = file.read_bytes()
+    assert b"eval/accuracy" in content and b"eval/layers/n/alpha" in content
+
+
+def test_progress_counts_only_the_time_of_steps():
+    now = [100.0]
+    progress = runlog.Progress(110, 10, 10, 32, clock=lambda: now[0])
+    now[0] += 4.0
+    line = progress.line(20, 0.5, 0.875, 0.1)
+    assert progress.rate == 80.0  # 10 steps of 32 in 4 s
+    assert line == (
+        "step 20/110  epoch 2.00  loss 0.5000  accuracy 87.50%  lr 0.1000  80 images/s  0:36 left"
+    )
+    with progress.paused():
+        now[0] += 1000.0
+    now[0] += 2.0
+    progress.line(30, 0.5, 0.5, 0.1)
+    assert progress.rate == 160.0
+
+
+def test_durations():
+    assert [runlog.duration(s) for s in (5, 65, 3600 + 125, 2 * 86400 + 3661)] == [
+        "0:05", "1:05", "1:02:05", "2 d 01:01:01",
+    ]  # fmt: skip
