@@ -15,8 +15,9 @@ def get_config():
     config.model = "mini"
     config.dataset = "digits"
     config.timesteps = 4
-    config.epochs = 30
+    config.epochs = 80
     config.batch_size = 64
+    config.weight_decay = 5e-4
     config.warmup_epochs = 1.0
     config.augment = ("crop",)
     config.crop_padding = 1

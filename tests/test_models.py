@@ -75,9 +75,13 @@ def test_norm_is_the_papers():
     np.testing.assert_allclose(norm.apply(variables, x, False), x / np.sqrt(1 + 1e-5), rtol=1e-6)
 
 
+def initialise(model, x):
+    return jax.jit(lambda key: model.init(key, x, False))(jax.random.key(0))
+
+
 def test_initialisers_are_the_papers():
     model = models.build("resnet19", 100, NeuronOptions())
-    params = model.init(jax.random.key(0), jnp.zeros((1, 1, 32, 32, 3)), False)["params"]
+    params = initialise(model, jnp.zeros((1, 1, 32, 32, 3)))["params"]
     kernel = params["stage1_block1"]["conv0"]["kernel"]
     np.testing.assert_allclose(kernel.std(), np.sqrt(2 / (9 * 256)), rtol=0.01)
     np.testing.assert_allclose(params["head"]["kernel"].std(), 1 / 512, rtol=0.02)
@@ -88,16 +92,14 @@ def test_initialisers_are_the_papers():
 def test_zero_init_residual_zeroes_the_last_norm_of_each_block():
     x = jnp.zeros((1, 1, 8, 8, 1))
     for zero in (False, True):
-        params = models.build("mini", 10, zero_init=zero).init(jax.random.key(0), x, False)[
-            "params"
-        ]
+        params = initialise(models.build("mini", 10, zero_init=zero), x)["params"]
         assert (params["stage0_block0"]["norm1"]["scale"] == (0.0 if zero else 1.0)).all()
         assert (params["stage0_block0"]["norm0"]["scale"] == 1.0).all()
 
 
 def random_variables(model, x):
     """Initial variables with norm statistics and scales that are not 0 and 1."""
-    variables = model.init(jax.random.key(0), x, False)
+    variables = initialise(model, x)
     leaves, tree = jax.tree.flatten_with_path(variables)
     rng = np.random.default_rng(7)
     out = []
@@ -155,7 +157,9 @@ def test_the_tiny_network_agrees_with_numpy(x64):
     x = jnp.asarray(np.random.default_rng(1).normal(0, 2.0, (3, 4, 8, 8, 1)))
     model = models.build("tiny", 10, dtype=jnp.float64)
     variables = random_variables(model, x)
-    logits, taps = model.apply(variables, x, train=False, taps=("firing_rate",))
+    logits, taps = jax.jit(lambda v: model.apply(v, x, train=False, taps=("firing_rate",)))(
+        variables
+    )
     expected = numpy_tiny(jax.tree.map(np.asarray, variables), np.asarray(x))
     np.testing.assert_allclose(logits, expected, rtol=1e-9, atol=1e-9)
     assert all(0.01 < tap["firing_rate"] < 0.9 for tap in taps.values())
@@ -183,7 +187,7 @@ def test_one_step_at_a_time_gives_the_same_spikes(neuron, timesteps, x64):
 def test_taps_are_given_on_request_and_only_then():
     x = jnp.asarray(np.random.default_rng(3).normal(0, 2.0, (2, 3, 8, 8, 1)), jnp.float32)
     model = models.build("tiny", 10)
-    variables = model.init(jax.random.key(0), x, False)
+    variables = initialise(model, x)
     _, taps = model.apply(variables, x, train=False)
     assert jax.tree.leaves(taps) == []
     _, taps = model.apply(variables, x, train=False, taps=("spikes", "membrane", "firing_rate"))

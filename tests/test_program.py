@@ -156,6 +156,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert records[-1]["kind"] == "nonfinite" and records[-1]["steps"]
 
 
+def test_held_out_training_data_chooses_the_best(tmp_path):
+    code, out = train(tmp_path, "--config.validation_split=0.2", "--config.epochs=2")
+    assert code == 0, out
+    evals = [r for r in read_metrics(tmp_path / "metrics.jsonl") if r["kind"] == "eval"]
+    assert [(r["split"], r["examples"]) for r in evals] == [("validation", 230)] * 2
+    values = json.loads((tmp_path / "eval.json").read_text())
+    assert values["examples"] == 287 and values["other_splits"]["validation"]["examples"] == 230
+    code, out = run("eval.py", "--workdir", tmp_path, "--checkpoint", "best")
+    assert code == 0 and "chosen on the validation set" in out
+
+
 BAD = [
     (("--config.timestep=3",), "did you mean 'timesteps'"),
     (("--config.timesteps=0",), "timesteps=0 must be at least 1"),
