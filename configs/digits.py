@@ -1,10 +1,11 @@
-"""Handwritten digits of scikit-learn, a network of 84 thousand weights: the first run to try.
+"""Handwritten digits of scikit-learn, a network of 77 thousand weights: the first run to try.
 
     python train.py --config configs/digits.py --workdir runs/digits
 
 Not of the paper, but its neuron and optimizer. The 1,797 images come with scikit-learn; there is no
 official split, so every fifth of the first 1,437 is the test set, and the last 360, by writers the
-training part has not seen, are measured beside it.
+training part has not seen, are measured beside it. Expected: 98.61 % of the test set and 97.78 % of
+those, measured on two CPU cores.
 """
 
 from configs.base import get_config as base
