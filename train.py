@@ -78,20 +78,27 @@ def main(_):
         # ---- The loop. Metrics stay on the device until a line is printed.
         progress = Progress(total_steps, step, steps, settings.batch_size)
         with RunLog(workdir, step) as log:
-            unread, order = [], None
+            unread, due, order = [], None, None
             started = time.perf_counter()
             while step < total_steps:
                 if order is None or step % steps == 0:
                     order = epoch_order(step // steps)
-                state, metrics = program.train_step(state, *train, order)
+                # The guard proves that a step moves nothing between host and devices.
+                with jax.transfer_guard("disallow"):
+                    state, metrics = program.train_step(state, *train, order)
                 step += 1
                 unread.append(metrics)
+                # Metrics are read while the next step runs: waiting for them leaves nothing idle.
+                if due:
+                    read_metrics(*due, log, progress, steps)
+                    due = None
                 epoch_ends = step % steps == 0
                 if step % settings.log_every == 0 or epoch_ends:
-                    read_metrics(unread, step, log, progress, steps)
-                    unread = []
+                    due, unread = (unread, step), []
                 if not epoch_ends:
                     continue
+                read_metrics(*due, log, progress, steps)
+                due = None
 
                 epoch, last = step // steps, step == total_steps
                 score = None

@@ -36,7 +36,9 @@ def get_config():
     config.per_channel = False  # a decay for each channel instead of one a layer
     config.detach_reset = False  # whether the reset passes no gradient
     config.membrane_bn = False  # fire on the batch-normed membrane (MPBN; Table III needs it)
-    config.unroll = 0  # timesteps per iteration of the neuron's scan, 0 chooses
+    config.fused = True  # the neuron in one pass that keeps only its input; False: the plain scan
+    config.unroll = 0  # timesteps per iteration of that scan, 0 chooses
+    config.rematerialize = "auto"  # keep only convolution outputs for the gradient: on, off, auto
     config.zero_init_residual = False  # start each block's last norm scale at 0
 
     # The schedule and the optimizer: SGD (paper, IV-A2).

@@ -12,6 +12,7 @@ from dalif_jax.models import NETWORKS
 from dalif_jax.neurons import NEURONS, NeuronOptions
 
 DTYPES = ("float32", "bfloat16", "float64")
+REMATERIALIZE = ("auto", "on", "off")
 SCHEDULES = ("cosine", "onecycle", "constant")
 # Where the data lies does not change a run.
 NOT_THE_RUN = ("data_dir",)
@@ -38,6 +39,7 @@ def validate(config, devices=1):
         ("dataset", SPECS),
         ("dtype", DTYPES),
         ("schedule", SCHEDULES),
+        ("rematerialize", REMATERIALIZE),
     ):
         if config[key] not in table:
             raise ConfigError(

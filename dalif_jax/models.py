@@ -4,7 +4,9 @@ Activations are batch-major [B, T, H, W, C]. Convolutions and norms see them fol
 (Flax folds leading axes itself), so a batch sharded over devices stays sharded; folded time-major,
 the compiler would gather the whole batch on every device.
 
-Every network returns (logits [B, T, classes], taps): `taps` maps a neuron layer's name to the
+Every network takes x [B, T, H, W, C], or an image shown at every timestep as x [B, 1, H, W, C] and
+`timesteps=T`: the first convolution and norm then run once, not T times, with the same result. It
+returns (logits [B, T, classes], taps): `taps` maps a neuron layer's name to the
 quantities of `neurons.TAPS` asked for, in the order of depth. The architectures are those of the
 public code DA-LIF grew from (MPBN lineage); their parameter counts are asserted in the tests.
 """
@@ -16,6 +18,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dalif_jax.convolution import convolve
 from dalif_jax.neurons import NeuronOptions, SpikingNeuron
 from dalif_jax.norm import BatchNorm
 
@@ -25,6 +28,11 @@ conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 def linear_init(key, shape, dtype):
     return nn.initializers.normal(stddev=1.0 / shape[0])(key, shape, dtype)
+
+
+def show(x, timesteps):
+    """[B, 1, ...], the same at every timestep, or [B, T, ...] -> [B, T, ...]."""
+    return jnp.broadcast_to(x, (x.shape[0], timesteps, *x.shape[2:]))
 
 
 class AveragePool(nn.Module):
@@ -104,11 +112,12 @@ class ResNet(nn.Module):
     zero_init: bool = False
 
     @nn.compact
-    def __call__(self, x, train: bool, taps=()):
-        tapped = {}
+    def __call__(self, x, train: bool, taps=(), timesteps=None):
+        tapped, timesteps = {}, timesteps or x.shape[1]
         for i, (kernel, width, stride) in enumerate(self.stem):
             x = self.conv(width, kernel, stride, name=f"stem{i}_conv")(x)
-            x = self.norm(name=f"stem{i}_norm")(x, train)
+            x = self.norm(name=f"stem{i}_norm")(x, train, timesteps // x.shape[1])
+            x = show(x, timesteps)
             x, tapped[f"stem{i}_neuron"] = self.neuron(name=f"stem{i}_neuron")(x, train, taps)
         if self.stem_pool:
             x = AveragePool(*self.stem_pool, name="stem_pool")(x)
@@ -144,14 +153,15 @@ class VGG(nn.Module):
     zero_init: bool = False  # accepted and unused: there is no residual branch
 
     @nn.compact
-    def __call__(self, x, train: bool, taps=()):
-        tapped, i = {}, 0
+    def __call__(self, x, train: bool, taps=(), timesteps=None):
+        tapped, i, timesteps = {}, 0, timesteps or x.shape[1]
         for width in self.layers:
             if width == "P":
                 x = AveragePool(2, 2, name=f"pool{i}")(x)
                 continue
             x = self.conv(width, 3, 1, use_bias=True, name=f"conv{i}")(x)
-            x = self.norm(name=f"norm{i}")(x, train)
+            x = self.norm(name=f"norm{i}")(x, train, timesteps // x.shape[1])
+            x = show(x, timesteps)
             x, tapped[f"neuron{i}"] = self.neuron(name=f"neuron{i}")(x, train, taps)
             i += 1
         x = GlobalAverage(name="pool")(x)
@@ -211,7 +221,8 @@ def build(name, classes, options=NeuronOptions(), dtype=jnp.float32, zero_init=F
         pad = ((kernel // 2, kernel // 2),) * 2
         return nn.Conv(
             width, (kernel,) * 2, (stride,) * 2, pad, use_bias=use_bias,
-            kernel_init=conv_init, dtype=dtype, param_dtype=wide, name=name,
+            kernel_init=conv_init, dtype=dtype, param_dtype=wide,
+            conv_general_dilated=convolve, name=name,
         )  # fmt: skip
 
     return NETWORKS[name](

@@ -20,6 +20,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dalif_jax import fused
 from dalif_jax.norm import batch_norm, norm_variables, store_running
 from dalif_jax.surrogate import SURROGATES, spike
 
@@ -47,6 +48,7 @@ class NeuronOptions:
     detach_reset: bool = False
     membrane_bn: bool = False
     per_channel: bool = False
+    fused: bool = True  # one pass with recomputation where it applies; False: always the scan
     unroll: int = 0  # timesteps per scan iteration; 0 chooses by the number of timesteps
 
     def __post_init__(self):
@@ -230,6 +232,15 @@ class SpikingNeuron(nn.Module):
             name: self.param(name, nn.initializers.constant(start), shape, jnp.result_type(float))
             for name, start in NEURONS[options.name].parameters(options).items()
         }
+        streaming = self.is_mutable_collection("stream") and not self.is_initializing()
+        if options.fused and not (options.membrane_bn or streaming or "membrane" in taps):
+            decays = NEURONS[options.name].decays(options, params)
+            spikes = fused.spikes(
+                *decays, x, options.threshold, options.surrogate, options.surrogate_width,
+                options.detach_reset,
+            )  # fmt: skip
+            return spikes, tapped(taps, spikes)
+
         norm = ()
         if options.membrane_bn:
             scale_bias, running = norm_variables(self, channels, prefix="norm_")
@@ -237,7 +248,6 @@ class SpikingNeuron(nn.Module):
             norm = tuple(r.value for r in running)
 
         state = initial_state(x[:, 0], norm)
-        streaming = self.is_mutable_collection("stream") and not self.is_initializing()
         if streaming:
             carried = self.variable("stream", "state", lambda: (state.membrane, state.spike))
             state = State(*carried.value, norm)
@@ -251,11 +261,15 @@ class SpikingNeuron(nn.Module):
         if options.membrane_bn and train:
             store_running(self, running, state.norm)
 
-        tapped = {}
-        if "spikes" in taps:
-            tapped["spikes"] = spikes
-        if "membrane" in taps:
-            tapped["membrane"] = membranes
-        if "firing_rate" in taps:
-            tapped["firing_rate"] = spikes.mean(dtype=jnp.promote_types(x.dtype, jnp.float32))
-        return spikes, tapped
+        return spikes, tapped(taps, spikes, membranes)
+
+
+def tapped(taps, spikes, membranes=None):
+    """Those of TAPS that are asked for, of one layer: spikes and membranes [B, T, ..., C]."""
+    wide = jnp.promote_types(spikes.dtype, jnp.float32)
+    quantities = {
+        "spikes": lambda: spikes,
+        "membrane": lambda: membranes,
+        "firing_rate": lambda: spikes.mean(dtype=wide),
+    }
+    return {name: quantities[name]() for name in taps}

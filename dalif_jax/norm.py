@@ -8,9 +8,12 @@ Under jit with a batch-sharded input the means below are over the global batch.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 MOMENTUM = 0.9  # weight of the old running value: PyTorch's momentum 0.1
 EPSILON = 1e-5
+# The name under which rematerialisation finds them: small, and a whole reduction to compute again.
+STATISTICS = "statistics"
 
 
 def batch_statistics(x):
@@ -19,7 +22,7 @@ def batch_statistics(x):
     mean = x.mean(axes)
     # One pass over x: both moments come out of the same read.
     variance = jnp.maximum((x * x).mean(axes) - mean * mean, 0.0)
-    return mean, variance
+    return checkpoint_name((mean, variance), STATISTICS)
 
 
 def normalise(x, mean, variance, scale, bias):
@@ -38,8 +41,10 @@ def update_running(running, mean, variance, count):
     )
 
 
-def batch_norm(x, scale, bias, running, train):
+def batch_norm(x, scale, bias, running, train, repeats=1):
     """Normalise x [..., C] with its own statistics (train) or the running ones.
+
+    `repeats` is how many times each value stands for itself: it counts in the unbiased variance.
 
     Returns:
       (normalised x, running statistics after the call). In evaluation `running` is unchanged.
@@ -47,7 +52,7 @@ def batch_norm(x, scale, bias, running, train):
     if not train:
         return normalise(x, *running, scale, bias), running
     mean, variance = batch_statistics(x)
-    count = x.size // x.shape[-1]
+    count = repeats * x.size // x.shape[-1]
     return normalise(x, mean, variance, scale, bias), update_running(running, mean, variance, count)
 
 
@@ -61,11 +66,11 @@ class BatchNorm(nn.Module):
     zero_scale: bool = False
 
     @nn.compact
-    def __call__(self, x, train: bool):
-        """x: [..., C] -> same shape in `dtype`."""
+    def __call__(self, x, train: bool, repeats: int = 1):
+        """x: [..., C] -> same shape in `dtype`; `repeats` as in batch_norm."""
         parameters, running = norm_variables(self, x.shape[-1], self.zero_scale)
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        y, new = batch_norm(wide, *parameters, tuple(r.value for r in running), train)
+        y, new = batch_norm(wide, *parameters, tuple(r.value for r in running), train, repeats)
         store_running(self, running, new)
         return y.astype(self.dtype)
 

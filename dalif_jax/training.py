@@ -16,7 +16,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from dalif_jax import losses, models
 from dalif_jax.augment import augment, normalize
 from dalif_jax.config import neuron_options
+from dalif_jax.convolution import CONVOLUTIONS
 from dalif_jax.data import SPECS
+from dalif_jax.norm import STATISTICS
 
 INIT, AUGMENT = 0, 1  # streams of randomness drawn from the seed
 
@@ -95,10 +97,9 @@ def make_optimizer(config, schedule):
     )
 
 
-def prepare(images, spec, timesteps, dtype):
-    """uint8 [B, H, W, C] -> normalised [B, T, H, W, C]: the same image at every timestep."""
-    images = normalize(images, spec.mean, spec.std, dtype)
-    return jnp.broadcast_to(images[:, None], (images.shape[0], timesteps, *images.shape[1:]))
+def prepare(images, spec, dtype):
+    """uint8 [B, H, W, C] -> normalised [B, 1, H, W, C], which the network shows T times."""
+    return normalize(images, spec.mean, spec.std, dtype)[:, None]
 
 
 def build_model(config):
@@ -110,6 +111,25 @@ def build_model(config):
         jnp.dtype(config.dtype),
         config.zero_init_residual,
     )
+
+
+def forward_of(model, config, platform):
+    """The training pass (variables, x) -> ((logits, taps), new), with what its gradient keeps.
+
+    Of the forward pass only the convolutions' outputs are kept, in the compute dtype: norms,
+    neurons and spikes are elementwise and computed again. On CPU it gains nothing, so `auto` leaves
+    it out there.
+    """
+
+    def forward(variables, x):
+        return model.apply(
+            variables, x, train=True, timesteps=config.timesteps, mutable=["batch_stats"]
+        )
+
+    if config.rematerialize == "on" or (config.rematerialize == "auto" and platform != "cpu"):
+        keep = jax.checkpoint_policies.save_only_these_names(CONVOLUTIONS, STATISTICS)
+        return jax.checkpoint(forward, policy=keep)
+    return forward
 
 
 def make_program(config, steps_per_epoch, mesh):
@@ -126,6 +146,7 @@ def make_program(config, steps_per_epoch, mesh):
     spec = SPECS[config.dataset]
     model = build_model(config)
     dtype = jnp.dtype(config.dtype)
+    forward = forward_of(model, config, mesh.devices.flat[0].platform)
     schedule = make_schedule(config, steps_per_epoch)
     optimizer = make_optimizer(config, schedule)
     replicated = NamedSharding(mesh, PartitionSpec())
@@ -145,8 +166,7 @@ def make_program(config, steps_per_epoch, mesh):
         )
 
     def loss_and_metrics(params, batch_stats, x, labels):
-        variables = {"params": params, "batch_stats": batch_stats}
-        (logits, _), new = model.apply(variables, x, train=True, mutable=["batch_stats"])
+        (logits, _), new = forward({"params": params, "batch_stats": batch_stats}, x)
         loss = losses.time_averaged_cross_entropy(logits, labels, config.label_smoothing).mean()
         return loss, (new["batch_stats"], losses.correct(logits, labels).mean())
 
@@ -166,7 +186,7 @@ def make_program(config, steps_per_epoch, mesh):
                 cutout_size=config.cutout_size,
             )
         )(keys, batch)
-        x = prepare(batch, spec, config.timesteps, dtype)
+        x = prepare(batch, spec, dtype)
 
         gradient = jax.value_and_grad(loss_and_metrics, has_aux=True)
         (loss, (batch_stats, accuracy)), grads = gradient(
@@ -187,10 +207,12 @@ def make_program(config, steps_per_epoch, mesh):
 
     def eval_step(state, images, labels, indices, valid):
         labels = labels[indices]
-        x = prepare(images[indices], spec, config.timesteps, dtype)
+        x = prepare(images[indices], spec, dtype)
         params = state.params if state.ema is None else state.ema
         variables = {"params": params, "batch_stats": state.batch_stats}
-        logits, taps = model.apply(variables, x, train=False, taps=("spikes",))
+        logits, taps = model.apply(
+            variables, x, train=False, taps=("spikes",), timesteps=config.timesteps
+        )
         loss = losses.time_averaged_cross_entropy(logits, labels)
 
         def count(spikes):  # [B, T, H, W, C] -> [H, W]

@@ -6,8 +6,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a file imports only from lower rows.
 LAYERS = [
-    {"surrogate", "losses", "autoaugment", "norm", "data", "checkpoint", "runlog"},
-    {"augment", "neurons", "analysis"},
+    {"surrogate", "losses", "autoaugment", "norm", "convolution", "data", "checkpoint", "runlog"},
+    {"augment", "fused", "analysis"},
+    {"neurons"},
     {"models"},
     {"config", "summary"},
     {"training", "evaluation"},

@@ -1,0 +1,227 @@
+"""dalif_jax under the driver's commands; see worker.py and measure.py."""
+
+import os
+import time
+
+import jax
+import jax.numpy as jnp
+import ml_collections  # noqa: F401  its import must not fall into a timing
+import numpy as np
+import optax
+from worker import resident, restart_peak, serve
+
+from configs.base import get_config
+from dalif_jax import fused, losses, models, neurons, training
+
+CPU = jax.default_backend() == "cpu"
+
+
+class Side:
+    def __init__(self, spec):
+        self.spec = spec
+
+    def prepare(self):
+        restart_peak()
+        self.before = resident()
+        self.build()
+        started = time.perf_counter()
+        self.compile()
+        seconds = time.perf_counter() - started
+        for _ in range(3):
+            jax.block_until_ready(self.step())
+        return {
+            "compile_s": seconds,
+            "versions": {"jax": jax.__version__, "jaxlib": jax.lib.__version__},
+            "device": jax.devices()[0].device_kind,
+            "temp_bytes": self.compiled.memory_analysis().temp_size_in_bytes,
+        }
+
+    def run(self, steps):
+        seconds = []
+        for _ in range(steps):
+            started = time.perf_counter()
+            jax.block_until_ready(self.step())
+            seconds.append(time.perf_counter() - started)
+        return {"seconds": seconds}
+
+    def peak(self):
+        if CPU:
+            return {"peak_bytes": resident("VmHWM") - self.before}
+        return {"peak_bytes": jax.devices()[0].memory_stats()["peak_bytes_in_use"]}
+
+
+class Step(Side):
+    """The whole train step of `training.make_program`, without augmentation."""
+
+    def build(self):
+        spec = self.spec
+        config = get_config()
+        with config.unlocked():
+            config.update(spec.get("config", {}))
+        config.model, config.timesteps = spec["network"], spec["timesteps"]
+        config.batch_size, config.dtype = spec["batch"], spec["dtype"]
+        config.augment = tuple(spec.get("augment", ()))
+        config.dataset = spec.get("dataset", "cifar10")
+        if spec["dtype"] == "float64":
+            jax.config.update("jax_enable_x64", True)
+        self.config = config
+        self.program = training.make_program(config, 1, training.make_mesh(jax.devices()[:1]))
+        self.state = self.program.init()
+        draw = np.random.default_rng(0)
+        shape = (spec["batch"], spec["size"], spec["size"], spec["channels"])
+        images = draw.integers(0, 256, shape).astype(np.uint8)
+        labels = draw.integers(0, spec["classes"], spec["batch"]).astype(np.int32)
+        self.data = jax.device_put((images, labels), self.program.replicated)
+        order = np.arange(spec["batch"], dtype=np.int32)[None]
+        self.order = jax.device_put(order, self.program.order_sharding)
+
+    def compile(self):
+        self.compiled = self.program.train_step.lower(self.state, *self.data, self.order).compile()
+
+    def step(self):
+        self.state, metrics = self.compiled(self.state, *self.data, self.order)
+        return metrics["loss"], self.state.params
+
+    def weights(self, out):
+        """Initial weights and a batch, for both sides' gates."""
+        self.build()
+        spec = self.spec
+        draw = np.random.default_rng(1)
+        shape = (spec["batch"], spec["timesteps"] if spec["network"] == "vgg11" else 1)
+        shape += (spec["size"], spec["size"], spec["channels"])
+        labels = draw.integers(0, spec["classes"], spec["batch"])
+        flat = {
+            "params/" + "/".join(str(key.key) for key in path): np.asarray(leaf, np.float64)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(self.state.params)
+        }
+        np.savez(out, x=draw.normal(size=shape), labels=labels, **flat)
+        return {"ok": True}
+
+    def gate(self, inputs, out):
+        self.build()
+        given = np.load(inputs)
+        params = jax.tree_util.tree_map_with_path(
+            lambda path, leaf: jnp.asarray(
+                given["params/" + "/".join(str(key.key) for key in path)], leaf.dtype
+            ),
+            self.state.params,
+        )
+        x = jnp.asarray(given["x"], self.spec["dtype"])
+
+        def loss(params):
+            (logits, _), _ = self.program.model.apply(
+                {"params": params, "batch_stats": self.state.batch_stats},
+                x, train=True, timesteps=self.spec["timesteps"], mutable=["batch_stats"],
+            )  # fmt: skip
+            value = losses.time_averaged_cross_entropy(logits, given["labels"]).mean()
+            return value, logits
+
+        (value, logits), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+        flat = {
+            "params/" + "/".join(str(key.key) for key in path): np.asarray(leaf, np.float64)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(grads)
+        }
+        np.savez(out, loss=float(value), logits=np.asarray(logits, np.float64), **flat)
+        return {"ok": True}
+
+
+class Events(Step):
+    """The same for event frames [B, T, H, W, 2], which are no images in uint8."""
+
+    def build(self):
+        spec = self.spec
+        super().build()
+        config, optimizer = self.config, self.program.optimizer
+        model = models.build(spec["network"], spec["classes"], dtype=jnp.dtype(spec["dtype"]))
+        draw = np.random.default_rng(0)
+        shape = (spec["batch"], spec["timesteps"], spec["size"], spec["size"], spec["channels"])
+        x = jnp.asarray(draw.normal(size=shape), spec["dtype"])
+        self.data = x, self.data[1]
+        variables = jax.jit(lambda: model.init(jax.random.key(0), x[:1], train=False))()
+        params = variables["params"]
+        self.state = training.TrainState(
+            jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimizer.init(params), None
+        )
+        forward = training.forward_of(model, config, jax.default_backend())
+
+        def train_step(state, x, labels, _):
+            def loss(params):
+                (logits, _), new = forward({"params": params, "batch_stats": state.batch_stats}, x)
+                return losses.time_averaged_cross_entropy(logits, labels).mean(), new
+
+            (value, new), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            state = training.TrainState(state.step + 1, params, new["batch_stats"], opt_state, None)
+            return state, {"loss": value}
+
+        self.program = self.program._replace(
+            model=model, train_step=jax.jit(train_step, donate_argnums=0)
+        )
+
+
+class Neuron(Side):
+    """One neuron layer forward and backward, [B, T, H, W, C]."""
+
+    def build(self):
+        spec = self.spec
+        batch, *rest = spec["shape"]
+        shape = (batch, spec["timesteps"], *rest)
+        keys = jax.random.split(jax.random.key(0))
+        dtype = jnp.dtype(spec["dtype"])
+        self.x, self.gradient = (jax.random.normal(key, shape).astype(dtype) for key in keys)
+        self.decays = jnp.float32(1.0), jnp.float32(1.0)
+        if spec["neuron"] == "fused":
+
+            def layer(a, b, x):
+                return fused.spikes(jnp.tanh(a), jnp.tanh(b), x, 1.0, "rectangle", 1.0, False)
+        else:
+            step = neurons.make_step(neurons.NeuronOptions())
+
+            def layer(a, b, x):
+                state = neurons.initial_state(x[:, 0])
+                return neurons.run(step, {"a": a, "b": b}, state, x)[1]
+
+        def both(a, b, x, gradient):
+            spikes, backward = jax.vjp(layer, a, b, x)
+            return spikes, backward(gradient)
+
+        self.both = jax.jit(both)
+
+    def compile(self):
+        arguments = (*self.decays, self.x, self.gradient)
+        self.compiled = self.both.lower(*arguments).compile()
+
+    def step(self):
+        return self.compiled(*self.decays, self.x, self.gradient)
+
+    def copy(self, repeats):
+        """Seconds to copy x once: the bandwidth the floor is counted in."""
+        duplicate = jax.jit(lambda x: x + 1).lower(self.x).compile()
+        jax.block_until_ready(duplicate(self.x))
+        seconds = []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            jax.block_until_ready(duplicate(self.x))
+            seconds.append(time.perf_counter() - started)
+        return {"seconds": seconds, "bytes": self.x.nbytes}
+
+    def weights(self, out):
+        self.build()
+        np.savez(out, x=np.asarray(self.x), gradient=np.asarray(self.gradient))
+        return {"ok": True}
+
+    def gate(self, inputs, out):
+        self.build()
+        given = np.load(inputs)
+        spikes, (a, b, x) = self.both(
+            *self.decays, jnp.asarray(given["x"]), jnp.asarray(given["gradient"])
+        )
+        np.savez(out, spikes=np.asarray(spikes), x=np.asarray(x), a=float(a), b=float(b))
+        return {"ok": True}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    kinds = {"step": Step, "events": Events, "neuron": Neuron}
+    serve(lambda spec: kinds["events" if spec.get("network") == "vgg11" else spec["kind"]](spec))

@@ -1,0 +1,104 @@
+"""What every benchmark does: start both sides, alternate them, keep medians, write one JSON."""
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+# The same allocator and thread settings for both sides. glibc would map and unmap every array of
+# 32 MiB and more at each use, and OpenMP's threads would spin beside a waiting neighbour.
+ENVIRONMENT = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=8589934592"
+    ":glibc.malloc.trim_threshold=17179869184",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "0",
+    "OMP_NUM_THREADS": str(os.cpu_count()),
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}",
+    "PYTHONWARNINGS": "ignore",
+}
+
+
+class Failed(RuntimeError):
+    """One side answered with an error."""
+
+
+class Side:
+    """One side's process. Calling a method of it sends the command of that name."""
+
+    def __init__(self, name, python, spec):
+        self.name, self.spec = name, spec
+        script = (
+            "jax_worker.py" if python == sys.executable and "jax" in name else "torch_worker.py"
+        )
+        self.process = subprocess.Popen(
+            [python, str(HERE / script), json.dumps(spec)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            stderr=open(os.environ.get("BENCHMARK_LOG", os.devnull), "a"),
+            env={**os.environ, **ENVIRONMENT},
+        )  # fmt: skip
+
+    def __getattr__(self, command):
+        def send(**arguments):
+            print(json.dumps({"do": command, **arguments}), file=self.process.stdin, flush=True)
+            line = self.process.stdout.readline()
+            if not line:
+                raise Failed(f"{self.name}: the process ended with {self.process.wait()}")
+            reply = json.loads(line)
+            if "error" in reply:
+                raise Failed(f"{self.name}: {reply['error']}")
+            return reply
+
+        return send
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def alternate(sides, rounds, steps):
+    """A B C, A B C, ...: {name: median, quartiles and count of the seconds of a step}."""
+    seconds = {side.name: [] for side in sides}
+    for _ in range(rounds):
+        for side in sides:
+            seconds[side.name] += side.run(steps=steps)["seconds"]
+    out = {}
+    for name, values in seconds.items():
+        low, middle, high = statistics.quantiles(values, n=4)
+        out[name] = {"median_s": middle, "quartiles_s": [low, high], "steps": len(values)}
+    return out
+
+
+def machine():
+    """What the figures were measured on."""
+    model = next(
+        (l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), ""
+    )
+    git = lambda *a: subprocess.run(  # noqa: E731
+        ["git", *a], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": git("rev-parse", "HEAD") + ("-changed" if git("status", "--porcelain") else ""),
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "environment": {k: v for k, v in ENVIRONMENT.items() if k != "PYTHONPATH"},
+    }
+
+
+def write(name, records):
+    """results/NAME.json with the machine beside the records."""
+    path = HERE / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({**machine(), "records": records}, indent=1) + "\n")
+    print(f"wrote {path}")

@@ -1,0 +1,42 @@
+"""The process that holds one side of a comparison: JSON commands in, JSON replies out.
+
+Each side runs in a process of its own (its own Python environment, allocator and thread pool) and
+waits on its pipe while the other is timed, so that they can alternate within seconds.
+"""
+
+import json
+import os
+import sys
+import traceback
+
+
+def serve(make):
+    """Answer commands on stdin with `make(spec)`'s methods until stdin closes.
+
+    The spec is the program's argument, as JSON. A command is {"do": method, ...arguments}; the
+    reply is what the method returns, or {"error": one line}.
+    """
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not mix with replies
+    side = make(json.loads(sys.argv[1]))
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            reply = getattr(side, command.pop("do"))(**command)
+        except Exception as error:  # whatever it is, the driver must hear of it
+            traceback.print_exc()
+            reply = {"error": f"{type(error).__name__}: {error}"[:300]}
+        print(json.dumps(reply), file=replies, flush=True)
+
+
+def resident(key="VmRSS"):
+    """Bytes of this process's memory: VmRSS now, VmHWM at its highest since `restart_peak`."""
+    for line in open("/proc/self/status"):
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def restart_peak():
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
