@@ -20,6 +20,11 @@ class Side:
     def __init__(self, spec):
         self.spec = spec
 
+    def become(self, spec):
+        """Take another case of the same kind; `prepare` comes next."""
+        self.spec = spec
+        return {"ok": True}
+
     def prepare(self):
         restart_peak()
         self.before = resident()

@@ -30,17 +30,21 @@ class Failed(RuntimeError):
 
 
 class Side:
-    """One side's process. Calling a method of it sends the command of that name."""
+    """One side's process: ours under this Python, or SpikingJelly's under `torch_python`.
 
-    def __init__(self, name, python, spec):
+    Calling a method of it sends the command of that name.
+    """
+
+    def __init__(self, name, spec, torch_python=None):
         self.name, self.spec = name, spec
-        script = (
-            "jax_worker.py" if python == sys.executable and "jax" in name else "torch_worker.py"
-        )
         self.process = subprocess.Popen(
-            [python, str(HERE / script), json.dumps(spec)],
+            [
+                torch_python or sys.executable,
+                str(HERE / ("torch_worker.py" if torch_python else "jax_worker.py")),
+                json.dumps(spec),
+            ],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            stderr=open(os.environ.get("BENCHMARK_LOG", os.devnull), "a"),
+            stderr=_log(),
             env={**os.environ, **ENVIRONMENT},
         )  # fmt: skip
 
@@ -57,12 +61,15 @@ class Side:
 
         return send
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
+    def close(self):
         self.process.stdin.close()
         self.process.wait()
+
+
+def _log():
+    """Where the sides' messages and tracebacks go: the file BENCHMARK_LOG names, else nowhere."""
+    path = os.environ.get("BENCHMARK_LOG")
+    return open(path, "a") if path else subprocess.DEVNULL
 
 
 def alternate(sides, rounds, steps):
@@ -80,9 +87,8 @@ def alternate(sides, rounds, steps):
 
 def machine():
     """What the figures were measured on."""
-    model = next(
-        (l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), ""
-    )
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
     git = lambda *a: subprocess.run(  # noqa: E731
         ["git", *a], cwd=ROOT, capture_output=True, text=True
     ).stdout.strip()

@@ -2,9 +2,9 @@
 
 import platform
 import time
+from importlib import metadata
 
 import numpy as np
-import spikingjelly
 import torch
 import torch_networks as networks
 from spikingjelly.activation_based import functional
@@ -28,6 +28,11 @@ class Side:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.benchmark = True
 
+    def become(self, spec):
+        """Take another case of the same kind; `prepare` comes next."""
+        self.spec = spec
+        return {"ok": True}
+
     def prepare(self):
         if DEVICE == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -42,7 +47,7 @@ class Side:
             self.step()
         synchronise()
         name = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{platform.machine()} CPU"
-        versions = {"torch": torch.__version__, "spikingjelly": spikingjelly.__version__}
+        versions = {"torch": torch.__version__, "spikingjelly": metadata.version("spikingjelly")}
         return {"compile_s": seconds, "versions": versions, "device": name}
 
     def run(self, steps):
@@ -137,6 +142,7 @@ class Neuron(Side):
         spec = self.spec
         batch, height, width, channels = spec["shape"]
         kind = spec["neuron"]
+        torch._dynamo.reset()  # each case compiles for itself, as a program with one T would
         self.layer = networks.NEURONS[kind]().to(DEVICE)
         self.forward = torch.compile(self.layer) if kind == "dalif_compiled" else self.layer
         shape = (spec["timesteps"], batch, channels, height, width)
