@@ -12,7 +12,12 @@ from absl import app, flags
 
 from dalif_jax import config, data, summary, training
 from dalif_jax.checkpoint import Checkpoints
-from dalif_jax.command import accelerator_warning, parse_flags, report_errors
+from dalif_jax.command import (
+    accelerator_warning,
+    compilation_cache,
+    parse_flags,
+    report_errors,
+)
 from dalif_jax.evaluation import evaluate, write_report
 
 flags.DEFINE_string("workdir", None, "The run to evaluate.")
@@ -26,6 +31,7 @@ def main(_):
     if not workdir:
         raise config.ConfigError("--workdir is missing: the folder of the run to evaluate")
     accelerator_warning()
+    compilation_cache()
     settings = config.load(workdir)
     if flags.FLAGS.data_dir is not None:
         settings.data_dir = flags.FLAGS.data_dir

@@ -13,7 +13,13 @@ from ml_collections import config_flags
 
 from dalif_jax import analysis, config, data, summary, training
 from dalif_jax.checkpoint import Checkpoints
-from dalif_jax.command import NonFinite, accelerator_warning, parse_flags, report_errors
+from dalif_jax.command import (
+    NonFinite,
+    accelerator_warning,
+    compilation_cache,
+    parse_flags,
+    report_errors,
+)
 from dalif_jax.evaluation import evaluate, write_report
 from dalif_jax.runlog import Progress, RunLog
 
@@ -28,6 +34,7 @@ def main(_):
 
     # ---- What is asked for, checked before anything is read or compiled.
     accelerator_warning()
+    compilation_cache()
     if settings.dtype == "float64":
         jax.config.update("jax_enable_x64", True)
     config.validate(settings, jax.device_count())

@@ -67,6 +67,16 @@ def stop(error, code=2):
     sys.exit(code)
 
 
+def compilation_cache():
+    """Keep compiled programs on disk, so that the next start of the same run does not compile.
+
+    In JAX_COMPILATION_CACHE_DIR where that is set (empty: no cache), else in the user's cache.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / "dalif_jax" / "xla"))
+
+
 def accelerator_warning():
     """Warn loudly when the machine has a GPU or TPU and JAX runs on CPU, unless asked to."""
     if jax.default_backend() != "cpu" or os.environ.get("JAX_PLATFORMS") == "cpu":

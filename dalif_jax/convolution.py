@@ -22,30 +22,31 @@ CONVOLUTIONS = "convolution"
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-def convolve(x, kernel, strides, padding, **kwargs):
-    """2-D cross-correlation, a drop-in for `jax.lax.conv_general_dilated` under `flax.linen.Conv`.
+def convolve(
+    x, kernel, strides, padding, *, dimension_numbers=None, feature_group_count=1, **kwargs
+):
+    """2-D cross-correlation, for `flax.linen.Conv(conv_general_dilated=convolve)`.
 
     Args:
       x: [N, H, W, C].
       kernel: [kh, kw, C, O], of the same dtype.
       strides: (sh, sw).
       padding: ((top, bottom), (left, right)).
-      **kwargs: what Flax passes besides; dilation and groups take the compiler's form.
+      dimension_numbers: taken for the caller's sake; the layout is Flax's, named above.
+      feature_group_count, **kwargs: as in `jax.lax.conv_general_dilated`; groups and dilations
+        always take the compiler's form.
     Returns:
       [N, H', W', O] in x's dtype.
     """
-    plain = functools.partial(
-        lax.conv_general_dilated, window_strides=strides, padding=padding, **kwargs
-    )
-    dilated = any(d != 1 for key in ("lhs_dilation", "rhs_dilation") for d in kwargs.get(key) or ())
-    if (
-        dilated
-        or kwargs.get("feature_group_count", 1) != 1
-        or not _prefers_products(x.shape, kernel.shape, strides, padding)
-    ):
-        y = plain(x, kernel)
-    else:
+    dilations = (kwargs.get(key) or () for key in ("lhs_dilation", "rhs_dilation"))
+    ordinary = feature_group_count == 1 and all(d == 1 for pair in dilations for d in pair)
+    if ordinary and _prefers_products(x.shape, kernel.shape, strides, padding):
         y = _convolve(x, kernel, tuple(strides), tuple(map(tuple, padding)))
+    else:
+        y = lax.conv_general_dilated(
+            x, kernel, strides, padding, dimension_numbers=LAYOUT,
+            feature_group_count=feature_group_count, **kwargs,
+        )  # fmt: skip
     return checkpoint_name(y, CONVOLUTIONS)
 
 
