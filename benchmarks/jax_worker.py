@@ -130,38 +130,51 @@ class Step(Side):
         return {"ok": True}
 
 
+def events_step(model, config, optimizer, shape, platform, abstract=False):
+    """(state, train step) on event frames [B, T, H, W, 2], which are no images in uint8.
+
+    `abstract` gives the state's shapes only.
+    """
+
+    def init():
+        variables = model.init(jax.random.key(0), jnp.zeros((1, *shape[1:])), train=False)
+        params = variables["params"]
+        step = jnp.zeros((), jnp.int32)
+        return training.TrainState(
+            step, params, variables["batch_stats"], optimizer.init(params), None
+        )
+
+    forward = training.forward_of(model, config, platform)
+
+    def train_step(state, x, labels, _):
+        def loss(params):
+            (logits, _), new = forward({"params": params, "batch_stats": state.batch_stats}, x)
+            return losses.time_averaged_cross_entropy(logits, labels).mean(), new
+
+        (value, new), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        state = training.TrainState(state.step + 1, params, new["batch_stats"], opt_state, None)
+        return state, {"loss": value}
+
+    return (jax.eval_shape(init) if abstract else jax.jit(init)()), train_step
+
+
 class Events(Step):
-    """The same for event frames [B, T, H, W, 2], which are no images in uint8."""
+    """The same for event frames."""
 
     def build(self):
         spec = self.spec
         super().build()
-        config, optimizer = self.config, self.program.optimizer
         model = models.build(spec["network"], spec["classes"], dtype=jnp.dtype(spec["dtype"]))
-        draw = np.random.default_rng(0)
         shape = (spec["batch"], spec["timesteps"], spec["size"], spec["size"], spec["channels"])
-        x = jnp.asarray(draw.normal(size=shape), spec["dtype"])
+        x = jnp.asarray(np.random.default_rng(0).normal(size=shape), spec["dtype"])
         self.data = x, self.data[1]
-        variables = jax.jit(lambda: model.init(jax.random.key(0), x[:1], train=False))()
-        params = variables["params"]
-        self.state = training.TrainState(
-            jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimizer.init(params), None
+        self.state, step = events_step(
+            model, self.config, self.program.optimizer, shape, jax.default_backend()
         )
-        forward = training.forward_of(model, config, jax.default_backend())
-
-        def train_step(state, x, labels, _):
-            def loss(params):
-                (logits, _), new = forward({"params": params, "batch_stats": state.batch_stats}, x)
-                return losses.time_averaged_cross_entropy(logits, labels).mean(), new
-
-            (value, new), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
-            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-            params = optax.apply_updates(state.params, updates)
-            state = training.TrainState(state.step + 1, params, new["batch_stats"], opt_state, None)
-            return state, {"loss": value}
-
         self.program = self.program._replace(
-            model=model, train_step=jax.jit(train_step, donate_argnums=0)
+            model=model, train_step=jax.jit(step, donate_argnums=0)
         )
 
 

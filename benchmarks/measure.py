@@ -7,6 +7,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -64,6 +65,22 @@ class Side:
     def close(self):
         self.process.stdin.close()
         self.process.wait()
+
+
+class InProcess:
+    """A side that is a function in this process, where all sides are ours."""
+
+    def __init__(self, name, step):
+        self.name, self.step = name, step
+        step()
+
+    def run(self, steps):
+        seconds = []
+        for _ in range(steps):
+            started = time.perf_counter()
+            self.step()
+            seconds.append(time.perf_counter() - started)
+        return {"seconds": seconds}
 
 
 def _log():

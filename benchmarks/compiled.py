@@ -1,0 +1,182 @@
+"""The train step compiled for an H200 and a TPU v5e without the device: memory, work, collectives.
+
+    pip install jax-cuda13-plugin==0.10.2 jax-cuda13-pjrt==0.10.2 nvidia-cuda-nvcc nvidia-nvvm
+    python benchmarks/compiled.py h200
+    pip install libtpu==0.0.42.1          # in another environment
+    python benchmarks/compiled.py v5e
+
+Both beside requirements.txt, for JAX 0.10.2. It says what the compiler plans (peak memory, bytes
+and operations of one device, all-reduces), not how long it takes: no time here but of compiling.
+"""
+
+import argparse
+import os
+import re
+import time
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
+os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+
+import jax
+import jax.numpy as jnp
+import measure
+from jax.experimental import topologies
+from jax_worker import events_step
+
+from configs.base import get_config
+from dalif_jax import fused, models, training
+
+# The H200's published numbers, and what openxla/xla's target_config/specs/h200.txtpb says of it.
+H200 = """
+gpu_device_info {
+  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
+  shared_memory_per_core: 233472 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  memory_bandwidth: 4800000000000 l2_cache_size: 52428800 clock_rate_ghz: 1.98
+  device_memory_size: 151397597184 shared_memory_per_block_optin: 232448
+  cuda_compute_capability { major: 9 feature_extension: ACCELERATED_FEATURES }
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  thread_dim_limit_x: 1024 thread_dim_limit_y: 1024 thread_dim_limit_z: 64
+  device_vendor: "NVIDIA Corporation" device_address_bits: 64 ecc_enabled: true
+  name: "NVIDIA H200" driver_version: "13.0.0" runtime_version: "13.0.0"
+  compile_time_toolkit_version: "13.0.0" dnn_version: "9.10.0"
+}
+platform_name: "CUDA"
+dnn_version_info { major: 9 minor: 10 patch: 0 }
+device_description_str: "NVIDIA H200"
+"""
+
+# network, timesteps, height and width, channels, classes, images a device
+CASES = (
+    ("resnet20", 2, 32, 3, 10, 512),
+    ("resnet20", 4, 32, 3, 10, 256),
+    ("resnet19", 2, 32, 3, 10, 128),
+    ("resnet18", 4, 224, 3, 1000, 64),
+    ("vgg11", 16, 128, 2, 11, 16),
+)
+COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+
+
+def devices_of(target, count):
+    if target == "h200":
+        described = topologies.get_topology_desc(
+            platform="cuda", target_config=H200, topology=f"1x1x{count}"
+        )
+    else:
+        described = topologies.get_topology_desc("v5e:2x2", platform="tpu")
+    return list(described.devices)[:count]
+
+
+def figures(lowered, devices):
+    started = time.perf_counter()
+    compiled = lowered.compile()
+    memory, text = compiled.memory_analysis(), compiled.as_text()
+    cost = compiled.cost_analysis()
+    counts = {kind: len(re.findall(rf"= [^=]*\b{kind}(?:-start)?\(", text)) for kind in COLLECTIVES}
+    return {
+        "compile_s": time.perf_counter() - started,
+        "devices": devices,
+        "temp_bytes": memory.temp_size_in_bytes,
+        # Donated arguments are outputs too: they are counted once.
+        "peak_bytes": memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes,
+        "flops": cost["flops"],
+        "bytes_accessed": cost["bytes accessed"],
+        "kernels": len(re.findall(r"= [^=]*\b(?:fusion|custom-call)\(", text)),
+        "collectives": {kind: count for kind, count in counts.items() if count},
+    }, text
+
+
+def lower_step(case, devices, **overrides):
+    network, timesteps, size, channels, classes, batch = case
+    mesh = training.make_mesh(devices)
+    config = get_config()
+    config.update({"model": network, "timesteps": timesteps, "dtype": "bfloat16"})
+    config.update({"batch_size": batch * len(devices), "augment": ()})
+    config.dataset = "imagenet" if size == 224 else "cifar10"
+    config.update(overrides)
+    program = training.make_program(config, 4, mesh)
+
+    def argument(shape, dtype, sharding):
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+    if network == "vgg11":
+        model = models.build(network, classes, dtype=jnp.bfloat16)
+        shape = (config.batch_size, timesteps, size, size, channels)
+        state, step = events_step(
+            model, config, program.optimizer, shape, devices[0].platform, abstract=True
+        )
+        state = jax.tree.map(
+            lambda leaf: argument(leaf.shape, leaf.dtype, program.replicated), state
+        )
+        x = argument(shape, jnp.bfloat16, program.sharded)
+        labels = argument((config.batch_size,), jnp.int32, program.sharded)
+        return jax.jit(step, donate_argnums=0).trace(state, x, labels, None).lower()
+    images = argument((2 * config.batch_size, size, size, channels), jnp.uint8, program.replicated)
+    labels = argument((2 * config.batch_size,), jnp.int32, program.replicated)
+    order = argument((4, config.batch_size), jnp.int32, program.order_sharding)
+    state = training.abstract_state(program)
+    return program.train_step.trace(state, images, labels, order).lower()
+
+
+def lower_neuron(timesteps, device):
+    """One layer forward and backward on 2^26 values, as the neuron benchmark times it."""
+    sharding = jax.sharding.SingleDeviceSharding(device)
+    shape = (2**26 // (timesteps * 32 * 32 * 64), timesteps, 32, 32, 64)
+    x = jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=sharding)
+    decay = jax.ShapeDtypeStruct((), jnp.float32, sharding=sharding)
+
+    def both(alpha, beta, x, gradient):
+        spikes, backward = jax.vjp(
+            lambda *a: fused.spikes(*a, 1.0, "rectangle", 1.0, False), alpha, beta, x
+        )
+        return spikes, backward(gradient)
+
+    return jax.jit(both).trace(decay, decay, x, x).lower(), 5 * x.size * 2
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("target", choices=("h200", "v5e"))
+    parser.add_argument("--only", default="", help="a network, or neuron")
+    parser.add_argument("--hlo", default="", help="a folder for the optimised programs")
+    arguments = parser.parse_args()
+    records = []
+
+    def record(name, lowered, count, **more):
+        values, text = figures(lowered, count)
+        records.append({"name": name, **more, **values})
+        if arguments.hlo:
+            os.makedirs(arguments.hlo, exist_ok=True)
+            with open(os.path.join(arguments.hlo, re.sub(r"\W+", "_", name) + ".txt"), "w") as f:
+                f.write(text)
+        shown = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in values.items()}
+        print(name, shown, flush=True)
+
+    count = 4
+    for case in CASES:
+        if arguments.only not in ("", case[0]):
+            continue
+        name = f"{case[0]} T={case[1]} batch {case[5]}"
+        variants = ((1, "off"), (1, "on"), (count, "on"))
+        for number, rematerialize in variants:
+            devices = devices_of(arguments.target, number)
+            lowered = lower_step(case, devices, rematerialize=rematerialize)
+            record(
+                f"{name} x {number} rematerialize {rematerialize}", lowered, number,
+                network=case[0], timesteps=case[1], batch=case[5], rematerialize=rematerialize,
+            )  # fmt: skip
+    if arguments.only in ("", "neuron"):
+        for timesteps in (1, 2, 4, 8, 16, 32):
+            device = devices_of(arguments.target, 1)[0]
+            lowered, floor = lower_neuron(timesteps, device)
+            record(f"neuron T={timesteps}", lowered, 1, timesteps=timesteps, floor_bytes=floor)
+    if not arguments.only:
+        measure.write(f"compiled_{arguments.target}", records)
+
+
+if __name__ == "__main__":
+    main()
