@@ -38,7 +38,6 @@ class Side:
             "compile_s": seconds,
             "versions": {"jax": jax.__version__, "jaxlib": jax.lib.__version__},
             "device": jax.devices()[0].device_kind,
-            "temp_bytes": self.compiled.memory_analysis().temp_size_in_bytes,
         }
 
     def run(self, steps):
@@ -50,9 +49,15 @@ class Side:
         return {"seconds": seconds}
 
     def peak(self):
-        if CPU:
-            return {"peak_bytes": resident("VmHWM") - self.before}
-        return {"peak_bytes": jax.devices()[0].memory_stats()["peak_bytes_in_use"]}
+        memory = self.compiled.memory_analysis()
+        planned = memory.argument_size_in_bytes + memory.output_size_in_bytes
+        planned += memory.temp_size_in_bytes - memory.alias_size_in_bytes
+        if CPU:  # resident memory holds the compiler's as well
+            return {"peak_bytes": planned, "resident_bytes": resident("VmHWM") - self.before}
+        return {
+            "planned_bytes": planned,
+            "peak_bytes": jax.devices()[0].memory_stats()["peak_bytes_in_use"],
+        }
 
 
 class Step(Side):

@@ -224,3 +224,26 @@ def test_fan_out_counts_every_connection_of_resnet20():
     inner = layers["stage0_block0/neuron0"]
     assert int(inner.fan_out.sum()) * 64 == (3 * 16 - 2) ** 2 * 64 * 64
     assert int(layers["stage3_block1/neuron1"].fan_out.sum()) == 4 * 100
+
+
+@pytest.mark.parametrize("name", ["tiny", "vgg11"])
+def test_an_image_shown_at_every_timestep_meets_the_stem_once(x64, name):
+    """The same logits, running statistics and gradients as T copies of it, with T times less work
+    before the first neuron."""
+    model = models.build(name, 10, dtype=jnp.float64)
+    image = jnp.asarray(np.random.default_rng(0).normal(size=(3, 1, 16, 16, 2)))
+    variables = model.init(jax.random.key(1), image, train=False)
+    copies = jnp.repeat(image, 3, 1)
+
+    def loss(params, x, timesteps):
+        (logits, _), new = model.apply(
+            {**variables, "params": params}, x, train=True, timesteps=timesteps,
+            mutable=["batch_stats"],
+        )  # fmt: skip
+        return (logits * jnp.arange(10)).sum(), (logits, new)
+
+    run = jax.jit(jax.grad(loss, has_aux=True), static_argnums=2)
+    once = run(variables["params"], image, 3)
+    thrice = run(variables["params"], copies, None)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-11), once, thrice)
+    assert once[1][0].shape == (3, 3, 10)

@@ -148,6 +148,23 @@ def test_a_workdir_of_another_config_is_refused_and_left_alone(finished):
     assert sorted((p, p.stat().st_mtime_ns) for p in workdir.rglob("*")) == before
 
 
+def test_programs_are_compiled_once_for_all_starts(tmp_path):
+    """The second run finds the first one's programs on disk, in the user's cache by default."""
+    home = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "JAX_LOG_COMPILES": "0"}
+    environment = {**home, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    short = ("--config.epochs=1",)
+    assert train(tmp_path / "a", *short, **environment)[0] == 0
+    kept = {path.name for path in (tmp_path / "cache/dalif_jax/xla").iterdir()}
+    assert any("train_step" in name for name in kept)
+    assert train(tmp_path / "b", *short, **environment)[0] == 0
+    after = {path.name for path in (tmp_path / "cache/dalif_jax/xla").iterdir()}
+    assert {name for name in after if name.endswith("-cache")} == {
+        name for name in kept if name.endswith("-cache")
+    }
+    one, two = (read_metrics(tmp_path / run / "metrics.jsonl") for run in "ab")
+    assert [r["loss"] for r in one if "loss" in r] == [r["loss"] for r in two if "loss" in r]
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     code, out = train(tmp_path, "--config.learning_rate=1e30", "--config.warmup_epochs=0")
     assert code == 1 and "not finite at step" in out and "Traceback" not in out

@@ -1,0 +1,113 @@
+"""benchmarks/README.md from results/*.json.
+
+python benchmarks/report.py
+"""
+
+import json
+import re
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+# The text of README.md up to this line is written by hand.
+MARK = "<!-- written by report.py -->"
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
+
+
+def milliseconds(side):
+    return f"{1e3 * side['median_s']:.1f}" if side else "-"
+
+
+def mib(value):
+    return f"{value / 2**20:,.0f}"
+
+
+def neuron(result):
+    names = ("fused", "scan", "dalif_compiled", "dalif_eager", "dalif", "plif")
+    rows = []
+    for record in result["records"]:
+        sides = record["sides"]
+        best = min(sides[name]["median_s"] for name in ("dalif", "plif") if name in sides)
+        fused = sides["fused"]["median_s"]
+        rows.append(
+            [record["dtype"], record["timesteps"], f"{1e3 * record['floor_s']:.1f}"]
+            + [milliseconds(sides.get(name)) for name in names]
+            + [f"{best / fused:.1f}x", f"{sides['dalif_compiled']['median_s'] / fused:.2f}x"]
+        )
+    head = ("dtype", "T", "floor, ms", "ours", "our scan", "torch.compile", "torch loop",
+            "SpikingJelly FlexSN", "SpikingJelly PLIF", "against the better SpikingJelly",
+            "against torch.compile")  # fmt: skip
+    return "A. One DA-LIF layer, forward and backward", table(head, rows)
+
+
+def step(result):
+    rows = []
+    for record in result["records"]:
+        spec, sides = record["spec"], record["sides"]
+        theirs = min(s["median_s"] for name, s in sides.items() if name != "ours")
+        for name, side in sides.items():
+            ratio = f"{theirs / side['median_s']:.2f}x" if name == "ours" else ""
+            rows.append((
+                f"{spec['network']} T={spec['timesteps']} batch {spec['batch']}", name,
+                f"{spec['batch'] / side['median_s']:.1f}", ratio, mib(side["peak_bytes"]),
+                f"{side['compile_s']:.0f}",
+            ))  # fmt: skip
+    head = ("network", "side", "images/s", "against their best", "peak, MiB", "first step, s")
+    return "B. Whole train step", table(head, rows)
+
+
+def rates(result):
+    rows = [(r["name"], f"{r['images_per_second']:,.0f}") for r in result["records"]]
+    return "C. Input against the step", table(("what", "images/s"), rows)
+
+
+def grid(result):
+    rows = [
+        (r["name"], f"{1e3 * r['median_s']:.0f}", f"{r['compile_s']:.0f}")
+        for r in result["records"]
+    ]
+    head = ("network and form", "ms a step of all eight", "compile, s")
+    return "D. Eight seeds of one network", table(head, rows)
+
+
+def compiled(result):
+    rows = []
+    for r in result["records"]:
+        floor = (
+            f"{r['bytes_accessed'] / r['floor_bytes']:.2f}x the floor" if "floor_bytes" in r else ""
+        )
+        collectives = ", ".join(f"{v} {k}" for k, v in r["collectives"].items()) or "-"
+        rows.append((
+            r["name"], mib(r["peak_bytes"]), mib(r["temp_bytes"]), flops,
+            f"{r['bytes_accessed'] / 1e9:.2f} {floor}", collectives, f"{r['compile_s']:.0f}",
+        ))  # fmt: skip
+    head = ("program", "peak a device, MiB", "of it temporary", "GFLOP", "GB accessed",
+            "collectives", "compile, s")  # fmt: skip
+    return "Compiled, not run", table(head, rows)
+
+
+KINDS = {"neuron": neuron, "step": step, "input": rates, "grid": grid, "compiled": compiled}
+
+
+def main():
+    parts = []
+    for path in sorted((HERE / "results").glob("*.json")):
+        kind, _, where = path.stem.partition("_")
+        result = json.loads(path.read_text())
+        title, text = KINDS[kind](result)
+        parts.append(
+            f"## {title}: {where}\n\n{result['cpu']}, {result['cores']} cores, Python "
+            f"{result['python']}, {result['date']}, commit {result['commit'][:10]}"
+            f"{'' if re.fullmatch('[0-9a-f]{40}', result['commit']) else ' with changes'}; "
+            f"[{path.name}](results/{path.name})\n\n{text}\n"
+        )
+    readme = HERE / "README.md"
+    by_hand = readme.read_text().split(MARK)[0]
+    readme.write_text(by_hand + MARK + "\n\n" + "\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
