@@ -76,15 +76,16 @@ def grid(result):
 def compiled(result):
     rows = []
     for r in result["records"]:
-        floor = (
-            f"{r['bytes_accessed'] / r['floor_bytes']:.2f}x the floor" if "floor_bytes" in r else ""
-        )
+        flops = f"{r['flops'] / 1e9:,.0f}" if r["flops"] else "-"
+        moved = f"{r['bytes_accessed'] / 1e9:.2f}"
+        if "floor_bytes" in r:
+            moved += f", {r['bytes_accessed'] / r['floor_bytes']:.2f}x the floor"
         collectives = ", ".join(f"{v} {k}" for k, v in r["collectives"].items()) or "-"
         rows.append((
             r["name"], mib(r["peak_bytes"]), mib(r["temp_bytes"]), flops,
-            f"{r['bytes_accessed'] / 1e9:.2f} {floor}", collectives, f"{r['compile_s']:.0f}",
+            moved, collectives, f"{r['compile_s']:.0f}",
         ))  # fmt: skip
-    head = ("program", "peak a device, MiB", "of it temporary", "GFLOP", "GB accessed",
+    head = ("program", "peak a device, MiB", "of it temporary", "GFLOP", "GB moved",
             "collectives", "compile, s")  # fmt: skip
     return "Compiled, not run", table(head, rows)
 

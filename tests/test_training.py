@@ -68,8 +68,7 @@ def test_the_compiled_step_only_all_reduces():
 
 
 def test_each_of_eight_devices_does_an_eighth_of_the_work():
-    """By the compiler's count, against the same step on one device; what is left over is the
-    optimizer's work, which every device does."""
+    """By the compiler's count of operations, against the same step on one device."""
     flops = []
     for devices in (1, 8):
         config = config_of(dataset="cifar10", augment=(), batch_size=64)
@@ -82,7 +81,7 @@ def test_each_of_eight_devices_does_an_eighth_of_the_work():
             jax.ShapeDtypeStruct((4, 64), jnp.int32),
         ).compile()
         flops.append(compiled.cost_analysis()["flops"])
-    assert 1 / 8 <= flops[1] / flops[0] < 1.02 / 8
+    assert flops[1] / flops[0] == pytest.approx(1 / 8, rel=0.05)
 
 
 def test_rematerialisation_changes_no_gradient_and_keeps_convolutions_only(x64):
@@ -99,11 +98,13 @@ def test_rematerialisation_changes_no_gradient_and_keeps_convolutions_only(x64):
     variables = model.init(jax.random.key(0), x, train=False)
     forward = training.forward_of(model, config, "cpu")
     kept = jax.vjp(lambda p: forward({**variables, "params": p}, x)[0][0], variables["params"])[1]
-    maps = sorted(leaf.shape for leaf in jax.tree.leaves(kept) if jnp.ndim(leaf) >= 4)
-    kernels = [leaf.shape for leaf in jax.tree.leaves(variables["params"]) if jnp.ndim(leaf) == 4]
-    # Each convolution's output, folded [B * T, ...] (the stem's is of one timestep), and x.
+    kept = sorted(leaf.shape for leaf in jax.tree.leaves(kept) if jnp.ndim(leaf) >= 4)
+    # The arguments: x and the kernels, but the stem's, for nobody asks for the image's gradient.
+    block = variables["params"]["stage0_block0"]
+    kernels = [block[name]["kernel"].shape for name in ("conv0", "conv1", "shortcut_conv")]
+    # Each convolution's output, folded [B * T, ...]; the stem's is of one timestep.
     outputs = [(4, 8, 8, 8), (8, 4, 4, 16), (8, 4, 4, 16), (8, 4, 4, 16)]
-    assert maps == sorted([*outputs, x.shape, *kernels])
+    assert kept == sorted([*outputs, x.shape, *kernels])
 
 
 def test_eight_devices_agree_with_one_in_float64(x64):
@@ -181,14 +182,15 @@ def test_the_first_update_is_sgd_by_hand():
     indices = np.asarray(run.order(0))[0]
     spec = data.spec("digits")
     x = training.prepare(
-        jnp.asarray(run.splits["train"].images[indices]), spec, 2, jnp.dtype("float32")
+        jnp.asarray(run.splits["train"].images[indices]), spec, jnp.dtype("float32")
     )
     labels = run.splits["train"].labels[indices]
 
     def loss(params):
         (logits, _), _ = run.program.model.apply(
-            {"params": params, "batch_stats": stats}, x, train=True, mutable=["batch_stats"]
-        )
+            {"params": params, "batch_stats": stats}, x, train=True, timesteps=2,
+            mutable=["batch_stats"],
+        )  # fmt: skip
         return losses.time_averaged_cross_entropy(logits, labels).mean()
 
     g = jax.device_get(jax.grad(loss)(params))
@@ -233,11 +235,11 @@ def test_evaluation_covers_every_example_once_and_counts_spikes_exactly():
     layers = summary.neuron_layers(run.program.model, shape)
     split = jax.device_put(tuple(test), run.program.replicated)
     got = evaluate(run.program, run.state, *split, run.config, layers)
-    x = training.prepare(jnp.asarray(test.images), data.spec("digits"), 2, jnp.dtype("float32"))
+    x = training.prepare(jnp.asarray(test.images), data.spec("digits"), jnp.dtype("float32"))
     state = jax.device_get(run.state)
     logits, taps = run.program.model.apply(
         {"params": state.params, "batch_stats": state.batch_stats},
-        x, train=False, taps=("spikes",),
+        x, train=False, taps=("spikes",), timesteps=2,
     )  # fmt: skip
     assert got["examples"] == 287
     right = (np.asarray(logits).mean(1).argmax(-1) == test.labels).mean()
