@@ -178,6 +178,8 @@ def main():
             os.makedirs(arguments.hlo, exist_ok=True)
             with open(os.path.join(arguments.hlo, re.sub(r"\W+", "_", name) + ".txt"), "w") as f:
                 f.write(text)
+        if not arguments.only:
+            measure.write(f"compiled_{arguments.target}", records)
         shown = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in values.items()}
         print(name, shown, flush=True)
 
@@ -199,8 +201,6 @@ def main():
             device = devices_of(arguments.target, 1)[0]
             lowered, floor = lower_neuron(timesteps, device)
             record(f"neuron T={timesteps}", lowered, 1, timesteps=timesteps, floor_bytes=floor)
-    if not arguments.only:
-        measure.write(f"compiled_{arguments.target}", records)
 
 
 if __name__ == "__main__":

@@ -52,12 +52,11 @@ class Side:
         memory = self.compiled.memory_analysis()
         planned = memory.argument_size_in_bytes + memory.output_size_in_bytes
         planned += memory.temp_size_in_bytes - memory.alias_size_in_bytes
-        if CPU:  # resident memory holds the compiler's as well
-            return {"peak_bytes": planned, "resident_bytes": resident("VmHWM") - self.before}
-        return {
-            "planned_bytes": planned,
-            "peak_bytes": jax.devices()[0].memory_stats()["peak_bytes_in_use"],
-        }
+        if CPU:
+            peak = resident("VmHWM") - self.before
+        else:
+            peak = jax.devices()[0].memory_stats()["peak_bytes_in_use"]
+        return {"peak_bytes": peak, "planned_bytes": planned}
 
 
 class Step(Side):

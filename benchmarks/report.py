@@ -53,9 +53,18 @@ def step(result):
             rows.append((
                 f"{spec['network']} T={spec['timesteps']} batch {spec['batch']}", name,
                 f"{spec['batch'] / side['median_s']:.1f}", ratio, mib(side["peak_bytes"]),
+                mib(side["planned_bytes"]) if "planned_bytes" in side else "",
                 f"{side['compile_s']:.0f}",
             ))  # fmt: skip
-    head = ("network", "side", "images/s", "against their best", "peak, MiB", "first step, s")
+    head = (
+        "network",
+        "side",
+        "images/s",
+        "against their best",
+        "peak, MiB",
+        "planned, MiB",
+        "first step, s",
+    )
     return "B. Whole train step", table(head, rows)
 
 
