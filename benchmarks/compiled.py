@@ -147,16 +147,19 @@ def lower_step(case, devices, **overrides):
     return program.train_step.trace(state, images, labels, order).lower()
 
 
-def lower_neuron(timesteps, device):
+def lower_neuron(timesteps, devices, kernel):
     """One layer forward and backward on 2^26 values, as the neuron benchmark times it."""
-    sharding = jax.sharding.SingleDeviceSharding(device)
+    mesh = training.make_mesh(devices)
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    mesh = mesh if kernel == "pallas" else None
     shape = (2**26 // (timesteps * 32 * 32 * 64), timesteps, 32, 32, 64)
     x = jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=sharding)
-    decay = jax.ShapeDtypeStruct((), jnp.float32, sharding=sharding)
+    decay = jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)
 
     def both(alpha, beta, x, gradient):
         spikes, backward = jax.vjp(
-            lambda *a: fused.spikes(*a, 1.0, "rectangle", 1.0, False), alpha, beta, x
+            lambda *a: fused.spikes(*a, 1.0, "rectangle", 1.0, False, mesh), alpha, beta, x
         )
         return spikes, backward(gradient)
 
@@ -188,19 +191,27 @@ def main():
         if arguments.only not in ("", case[0]):
             continue
         name = f"{case[0]} T={case[1]} batch {case[5]}"
-        variants = ((1, "off"), (1, "on"), (count, "on"))
-        for number, rematerialize in variants:
+        variants = [(1, "off", "xla"), (1, "on", "xla"), (count, "on", "xla")]
+        if arguments.target == "h200":
+            variants += [(1, "on", "pallas"), (count, "on", "pallas")]
+        for number, rematerialize, kernel in variants:
             devices = devices_of(arguments.target, number)
-            lowered = lower_step(case, devices, rematerialize=rematerialize)
+            lowered = lower_step(case, devices, rematerialize=rematerialize, kernel=kernel)
             record(
-                f"{name} x {number} rematerialize {rematerialize}", lowered, number,
+                f"{name} x {number} rematerialize {rematerialize} {kernel}", lowered, number,
                 network=case[0], timesteps=case[1], batch=case[5], rematerialize=rematerialize,
+                kernel=kernel,
             )  # fmt: skip
     if arguments.only in ("", "neuron"):
+        kernels = [("xla", 1)] + [("pallas", 1), ("pallas", count)] * (arguments.target == "h200")
         for timesteps in (1, 2, 4, 8, 16, 32):
-            device = devices_of(arguments.target, 1)[0]
-            lowered, floor = lower_neuron(timesteps, device)
-            record(f"neuron T={timesteps}", lowered, 1, timesteps=timesteps, floor_bytes=floor)
+            for kernel, number in kernels:
+                devices = devices_of(arguments.target, number)
+                lowered, floor = lower_neuron(timesteps, devices, kernel)
+                record(
+                    f"neuron T={timesteps} {kernel} x {number}", lowered, number,
+                    timesteps=timesteps, kernel=kernel, floor_bytes=floor // number,
+                )  # fmt: skip
 
 
 if __name__ == "__main__":

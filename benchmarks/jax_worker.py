@@ -193,10 +193,12 @@ class Neuron(Side):
         dtype = jnp.dtype(spec["dtype"])
         self.x, self.gradient = (jax.random.normal(key, shape).astype(dtype) for key in keys)
         self.decays = jnp.float32(1.0), jnp.float32(1.0)
-        if spec["neuron"] == "fused":
+        if spec["neuron"] in ("fused", "pallas"):
+            mesh = training.make_mesh(jax.devices()[:1]) if spec["neuron"] == "pallas" else None
 
             def layer(a, b, x):
-                return fused.spikes(jnp.tanh(a), jnp.tanh(b), x, 1.0, "rectangle", 1.0, False)
+                decays = jnp.tanh(a), jnp.tanh(b)
+                return fused.spikes(*decays, x, 1.0, "rectangle", 1.0, False, mesh)
         else:
             step = neurons.make_step(neurons.NeuronOptions())
 

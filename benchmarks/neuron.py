@@ -16,7 +16,7 @@ import measure
 import numpy as np
 
 TIMESTEPS = (1, 2, 4, 8, 10, 16, 32)
-OURS = ("fused", "scan")
+OURS = ("fused", "pallas", "scan")  # pallas: on a GPU, else the same program as fused
 THEIRS = ("dalif", "plif", "dalif_compiled", "dalif_eager")
 
 
@@ -57,11 +57,14 @@ def main():
     parser.add_argument("--torch-python", required=True, help="Python with SpikingJelly")
     parser.add_argument("--values", type=int, default=2**23, help="elements of x; 2**28 for a GPU")
     parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--gpu", action="store_true", help="time the Pallas kernel too")
     parser.add_argument("--out", default="neuron_cpu")
     arguments = parser.parse_args()
 
     first = spec("fused", 4, 2**18, "float32")
     sides = {name: measure.Side(name, first | {"neuron": name}) for name in OURS}
+    if not arguments.gpu:
+        sides.pop("pallas").close()
     for name in THEIRS:
         sides[name] = measure.Side(name, first | {"neuron": name}, arguments.torch_python)
     gate(sides)

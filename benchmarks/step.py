@@ -56,6 +56,8 @@ def gate(spec, torch_python):
 def contenders(spec, gpu):
     """{name: (spec, whether it is ours)}: both memory layouts, the same neuron and the simpler."""
     out = {"ours": (spec, True)}
+    if gpu:
+        out["ours pallas"] = (spec | {"config": {"kernel": "pallas"}}, True)
     for neuron in ("dalif", "plif"):
         for layout in ("nchw", "nhwc"):
             theirs = spec | {"neuron": neuron, "channels_last": layout == "nhwc"}

@@ -37,6 +37,7 @@ def get_config():
     config.detach_reset = False  # whether the reset passes no gradient
     config.membrane_bn = False  # fire on the batch-normed membrane (MPBN; Table III needs it)
     config.fused = True  # the neuron in one pass that keeps only its input; False: the plain scan
+    config.kernel = "xla"  # of that pass on NVIDIA GPUs: the compiler's, or pallas
     config.unroll = 0  # timesteps per iteration of that scan, 0 chooses
     config.rematerialize = "auto"  # keep only convolution outputs for the gradient: on, off, auto
     config.zero_init_residual = False  # start each block's last norm scale at 0

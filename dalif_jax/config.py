@@ -13,6 +13,7 @@ from dalif_jax.neurons import NEURONS, NeuronOptions
 
 DTYPES = ("float32", "bfloat16", "float64")
 REMATERIALIZE = ("auto", "on", "off")
+KERNELS = ("xla", "pallas")
 SCHEDULES = ("cosine", "onecycle", "constant")
 # Where the data lies does not change a run.
 NOT_THE_RUN = ("data_dir",)
@@ -40,6 +41,7 @@ def validate(config, devices=1):
         ("dtype", DTYPES),
         ("schedule", SCHEDULES),
         ("rematerialize", REMATERIALIZE),
+        ("kernel", KERNELS),
     ):
         if config[key] not in table:
             raise ConfigError(

@@ -4,9 +4,10 @@ Autodiff through the scan of `neurons.run` keeps several arrays a timestep. Here
 computes the membranes again from x while it runs, so x, which the layer before holds anyway, is all
 that is kept; the least that must move is x and spikes forward, x and two gradients backward.
 
-With the steps written out, the compiler fuses them. On a GPU that is one kernel. XLA:CPU gives each
-timestep of a stacked output its own copy of the steps before it, quadratic in T, so there every
-few steps are cut by an operation that it does not duplicate (`_by_platform`).
+With the steps written out, the compiler fuses them; on a GPU a kernel of our own (`kernel.py`) can
+take its place. XLA:CPU gives each timestep of a stacked output its own copy of the steps before it,
+quadratic in T, so there every few steps are cut by an operation that it does not duplicate
+(`_by_platform`).
 
 `neurons.run` is the reference; membrane norms, streaming and membrane traces use it.
 """
@@ -19,20 +20,23 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dalif_jax import kernel
 from dalif_jax.surrogate import SURROGATES
 
 # Timesteps between cuts on CPU: of 2, 4, 6, 8, 16 the fastest at T = 8, 10 and 16 in float32.
 CUT = 8
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5, 6))
-def spikes(alpha, beta, x, threshold, surrogate, width, detach):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5, 6, 7))
+def spikes(alpha, beta, x, threshold, surrogate, width, detach, mesh=None):
     """Spikes of a neuron layer from u = 0, as `neurons.run` gives them.
 
     Args:
       alpha, beta: decays, scalars or [C], at least float32.
       x: [B, T, ..., C]; membranes are computed in at least float32.
       threshold, surrogate, width, detach: as in NeuronOptions.
+      mesh: where given, NVIDIA GPUs run the Pallas kernel on it, with x sharded over its axis
+        `data`; not in float64, nor for a batch that does not divide over it.
     Returns:
       [B, T, ..., C] in x's dtype, 1 where the membrane reached the threshold.
     """
@@ -42,14 +46,15 @@ def spikes(alpha, beta, x, threshold, surrogate, width, detach):
         _, fired = _membranes(alpha, beta, _steps(x), threshold, platform.cut)
         return platform.cut(jnp.stack([s.astype(alpha.dtype) for s in fired], 1)).astype(x.dtype)
 
-    return _by_platform(form, *decays, x)
+    own = functools.partial(kernel.forward, mesh, threshold=threshold)
+    return _by_platform(form, _runs(mesh, x) and own, *decays, x)
 
 
 def _forward(alpha, beta, x, *options):
     return spikes(alpha, beta, x, *options), (alpha, beta, x)
 
 
-def _backward(threshold, surrogate, width, detach, residuals, gradient):
+def _backward(threshold, surrogate, width, detach, mesh, residuals, gradient):
     alpha, beta, x = residuals
     derivative = SURROGATES[surrogate]
 
@@ -83,7 +88,10 @@ def _backward(threshold, surrogate, width, detach, residuals, gradient):
         return platform.cut(jnp.stack(gxs, 1)).astype(x.dtype), *sums
 
     decays = _like(x, alpha, beta)
-    g_x, *sums = _by_platform(form, *decays, x, gradient)
+    own = functools.partial(
+        kernel.backward, mesh, threshold=threshold, surrogate=surrogate, width=width, detach=detach
+    )
+    g_x, *sums = _by_platform(form, _runs(mesh, x) and own, *decays, x, gradient)
     g_alpha, g_beta = (
         (total if jnp.ndim(decay) else total.sum()).astype(jnp.result_type(decay))
         for total, decay in zip(sums, (alpha, beta), strict=True)
@@ -92,6 +100,11 @@ def _backward(threshold, surrogate, width, detach, residuals, gradient):
 
 
 spikes.defvjp(_forward, _backward)
+
+
+def _runs(mesh, x):
+    """Whether the kernel can run x on the mesh."""
+    return mesh is not None and x.dtype != jnp.float64 and x.shape[0] % mesh.size == 0
 
 
 def _like(x, alpha, beta):
@@ -125,7 +138,7 @@ class _Platform(NamedTuple):
     sums: Callable  # two [B, ..., C] -> their sums over all but the last axis, [C] each
 
 
-def _by_platform(form, alpha, *arrays):
+def _by_platform(form, cuda, alpha, *arrays):
     # Divided by a 1 that the compiler cannot know: exact, and no operation that it duplicates.
     def on_cpu(alpha, *arrays):
         one = jnp.where(alpha == alpha, 1.0, 0.0).astype(alpha.dtype)
@@ -134,7 +147,8 @@ def _by_platform(form, alpha, *arrays):
     def elsewhere(alpha, *arrays):
         return form(alpha, *arrays, platform=_Platform(lambda u: u, _sums))
 
-    return lax.platform_dependent(alpha, *arrays, cpu=on_cpu, default=elsewhere)
+    own = {"cuda": cuda} if cuda else {}
+    return lax.platform_dependent(alpha, *arrays, cpu=on_cpu, default=elsewhere, **own)
 
 
 def _sums(*arrays):

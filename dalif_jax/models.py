@@ -200,7 +200,14 @@ NETWORKS = {
 # fmt: on
 
 
-def build(name, classes, options=NeuronOptions(), dtype=jnp.float32, zero_init=False) -> Any:  # noqa: B008
+def build(
+    name,
+    classes,
+    options=NeuronOptions(),  # noqa: B008
+    dtype=jnp.float32,
+    zero_init=False,
+    mesh=None,
+) -> Any:
     """The named network as a Flax module.
 
     Args:
@@ -209,6 +216,7 @@ def build(name, classes, options=NeuronOptions(), dtype=jnp.float32, zero_init=F
       options: of every neuron layer.
       dtype: of convolutions and activations; parameters, norms and membranes are wider.
       zero_init: start each residual branch's last norm scale at 0 (MPBN's ResNet-20).
+      mesh: where given, neurons run as Pallas kernels on its GPUs (fused.spikes).
     Raises:
       ValueError: unknown name.
     """
@@ -229,7 +237,7 @@ def build(name, classes, options=NeuronOptions(), dtype=jnp.float32, zero_init=F
         classes=classes,
         conv=conv,
         norm=functools.partial(BatchNorm, dtype=dtype),
-        neuron=functools.partial(SpikingNeuron, options),
+        neuron=functools.partial(SpikingNeuron, options, mesh),
         dense=functools.partial(nn.Dense, kernel_init=linear_init, dtype=dtype, param_dtype=wide),
         zero_init=zero_init,
     )

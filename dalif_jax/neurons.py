@@ -223,6 +223,7 @@ class SpikingNeuron(nn.Module):
     """
 
     options: NeuronOptions
+    mesh: Any = None  # where the fused form runs as a Pallas kernel, see fused.spikes
 
     @nn.compact
     def __call__(self, x, train: bool, taps: tuple[str, ...] = ()):
@@ -238,7 +239,7 @@ class SpikingNeuron(nn.Module):
             decays = NEURONS[options.name].decays(options, params)
             spikes = fused.spikes(
                 *decays, x, options.threshold, options.surrogate, options.surrogate_width,
-                options.detach_reset,
+                options.detach_reset, self.mesh,
             )  # fmt: skip
             return spikes, tapped(taps, spikes)
 

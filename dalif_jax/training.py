@@ -102,14 +102,15 @@ def prepare(images, spec, dtype):
     return normalize(images, spec.mean, spec.std, dtype)[:, None]
 
 
-def build_model(config):
-    """The network of a config."""
+def build_model(config, mesh=None):
+    """The network of a config; `mesh` is needed for the Pallas kernel only."""
     return models.build(
         config.model,
         SPECS[config.dataset].classes,
         neuron_options(config),
         jnp.dtype(config.dtype),
         config.zero_init_residual,
+        mesh if config.kernel == "pallas" else None,
     )
 
 
@@ -146,7 +147,7 @@ def make_program(config, steps_per_epoch, mesh):
       `examples`, and `spikes`: {layer: int32 [H, W]}, summed over batch, time and channels.
     """
     spec = SPECS[config.dataset]
-    model = build_model(config)
+    model = build_model(config, mesh)
     dtype = jnp.dtype(config.dtype)
     forward = forward_of(model, config, mesh.devices.flat[0].platform)
     schedule = make_schedule(config, steps_per_epoch)
