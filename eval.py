@@ -2,6 +2,7 @@
 
 python eval.py --workdir runs/digits
 python eval.py --workdir runs/digits --checkpoint best
+python eval.py --workdir runs/digits_dvs --sample 3  # draws an example and its spikes
 """
 
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import jax
 from absl import app, flags
 
-from dalif_jax import config, data, summary, training
+from dalif_jax import analysis, config, data, summary, training
 from dalif_jax.checkpoint import Checkpoints
 from dalif_jax.command import (
     accelerator_warning,
@@ -18,10 +19,11 @@ from dalif_jax.command import (
     parse_flags,
     report_errors,
 )
-from dalif_jax.evaluation import evaluate, write_report
+from dalif_jax.evaluation import evaluate, look_inside, write_report
 
 flags.DEFINE_string("workdir", None, "The run to evaluate.")
 flags.DEFINE_enum("checkpoint", "newest", ["newest", "best"], "Which of the run's checkpoints.")
+flags.DEFINE_integer("sample", None, "Draw this example of the test set and every layer's spikes.")
 flags.DEFINE_string("data_dir", None, "Where the data lies now, if not where the run found it.")
 
 
@@ -47,11 +49,14 @@ def main(_):
         step = checkpoints.best() if which == "best" else checkpoints.newest()
         if step is None:
             raise config.ConfigError(f"{workdir} holds no {which} checkpoint yet")
-        splits = data.load(settings.dataset, settings.data_dir, settings.validation_split)
+        splits = config.load_data(settings)
+        sample, examples = flags.FLAGS.sample, len(splits["test"].labels)
+        if sample is not None and not 0 <= sample < examples:
+            raise config.ConfigError(f"--sample={sample} must lie in 0..{examples - 1}")
         program = training.make_program(settings, 1, training.make_mesh())
         state = checkpoints.restore(step, training.abstract_state(program))
 
-    spec = data.spec(settings.dataset)
+    spec = data.spec(settings.dataset, settings.frame_size)
     layers = summary.neuron_layers(program.model, (settings.timesteps, *spec.shape))
     results = {}
     for name, split in splits.items():
@@ -59,6 +64,11 @@ def main(_):
             images, labels = jax.device_put(tuple(split), program.replicated)
             results[name] = evaluate(program, state, images, labels, settings, layers)
     write_report(workdir, settings, state, step, which, results)
+    if sample is not None:
+        image, label = (array[sample] for array in splits["test"])
+        logits, spikes = look_inside(program, state, image, settings)
+        path = Path(workdir) / f"sample_{sample}.png"
+        print(f"drew {analysis.sample(image, spikes, logits, int(label), path)}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from dalif_jax import analysis, config, data, summary, training
+from dalif_jax import analysis, config, data, recordings, summary, training
 from dalif_jax.checkpoint import Checkpoints
 from dalif_jax.command import (
     NonFinite,
@@ -25,6 +25,7 @@ from dalif_jax.runlog import Progress, RunLog
 
 config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
 flags.DEFINE_string("workdir", None, "Where the run lives; an existing run there is continued.")
+flags.DEFINE_bool("download", False, "Let tonic download a missing event set into data_dir first.")
 flags.DEFINE_bool("dry_run", False, "Check the config, print the layer table, stop without data.")
 
 
@@ -38,7 +39,7 @@ def main(_):
     if settings.dtype == "float64":
         jax.config.update("jax_enable_x64", True)
     config.validate(settings, jax.device_count())
-    spec = data.spec(settings.dataset)
+    spec = data.spec(settings.dataset, settings.frame_size)
     shape = (settings.timesteps, *spec.shape)
     print(summary.table(summary.layers(training.build_model(settings), shape)))
     if flags.FLAGS.dry_run:
@@ -47,7 +48,9 @@ def main(_):
         raise config.ConfigError("--workdir is missing: the folder this run is to live in")
 
     # ---- Data, whole and replicated on the devices; the batch's indices are sharded.
-    splits = data.load(settings.dataset, settings.data_dir, settings.validation_split)
+    if flags.FLAGS.download:
+        recordings.download(settings.dataset, settings.data_dir)
+    splits = config.load_data(settings)
     steps = data.steps_per_epoch(len(splits["train"].labels), settings.batch_size)
     total_steps = settings.epochs * steps
     config.claim(workdir, settings)

@@ -17,7 +17,7 @@ def get_config():
     # What is trained.
     config.model = "resnet20"  # resnet18 34 19 20, vgg16 11, small, tiny
     config.neuron = "dalif"  # dalif, lif, tied; Fig. 2: baseline, spatial, temporal, both, control
-    config.dataset = "cifar10"  # digits, cifar10, cifar100, imagenet
+    config.dataset = "cifar10"  # digits, cifar10 100, imagenet; events: see below
     config.data_dir = ""  # "": the environment's TFDS_DATA_DIR, else ~/tensorflow_datasets
     config.timesteps = 2
     config.seed = 3407  # of the initial weights, the data order and the augmentation
@@ -59,7 +59,18 @@ def get_config():
     config.augment = ("crop", "flip", "autoaugment", "cutout")
     config.crop_padding = 4  # pixels
     config.cutout_size = 16  # pixels
+    config.mixup = 0.0  # > 0: examples are blended in pairs, shares from Beta(mixup, mixup)
     config.validation_split = 0.0  # share of the training set held out to choose `best` on
+
+    # Event cameras: digits_dvs, nmnist, cifar10dvs, dvsgesture, dvsgesture_tonic. Recordings become
+    # `timesteps` frames once, kept on disk. Augmentation: flip, roll, nda, one draw a recording.
+    config.frame_size = 0  # side in pixels, 0: cifar10dvs 64, else the sensor's
+    config.split_by = "number"  # a frame's share of the recording: number of events, time
+    config.resize = "sum"  # of events, conserves counts; bilinear, of the sensor's frames
+    config.roll_pixels = 5  # largest shift of roll
+    config.skip_bad = False  # leave out and count recordings that cannot be used
+    config.partial_data = False  # take what recordings there are
+    config.cache_dir = ""  # of the frames; "": ~/.cache/dalif_jax/frames
 
     # What a run leaves behind, and when.
     config.eval_batch_size = 256

@@ -104,6 +104,73 @@ def firing_rates(records, path):
     return Path(path)
 
 
+def sample(example, spikes, logits, label, path, neurons=48):
+    """One example's frames, the answer over time, and the spikes of every layer, as PNG.
+
+    Args:
+      example: an image [H, W, C], or counts of events [T, H, W, 2]: darker to brighter events are
+        drawn orange to blue.
+      spikes: {layer: [T, H, W, C]}; of each layer `neurons` are drawn, evenly spaced.
+      logits: [T, K].
+      label: the right class.
+    """
+    timesteps, layers = len(logits), list(spikes)
+    shown = example if example.ndim == 4 else example[None]
+    pick = np.unique(np.linspace(0, len(shown) - 1, min(len(shown), 8)).round().astype(int))
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 2.6 + 0.75 * len(layers)), dpi=130, layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[2.6, 0.75 * len(layers) + 0.5])
+    axes = above.subplots(1, len(pick) + 1, width_ratios=[*[1] * len(pick), 1.6], squeeze=False)[0]
+    most = max(1, np.quantile(shown[shown > 0], 0.98) if (shown > 0).any() else 1)
+    for axis, t in zip(axes, pick, strict=False):
+        frame = shown[t]
+        if example.ndim == 4:
+            # White where nothing happened; brighter events blue, darker ones orange.
+            off, on = (np.clip(frame[..., p, None] / most, 0, 1) for p in (0, 1))
+            blue, orange = np.array([0.0, 0.45, 0.70]), np.array([0.84, 0.37, 0.0])
+            frame = 1 - np.clip(on * (1 - blue) + off * (1 - orange), 0, 1)
+        axis.imshow(frame, cmap="gray", interpolation="nearest")
+        axis.set_title(f"frame {t + 1}" if example.ndim == 4 else "image", fontsize=9)
+        axis.set_axis_off()
+    # The network's answer after each timestep is that of the logits' mean so far.
+    so_far = np.cumsum(logits, 0) / np.arange(1, timesteps + 1)[:, None]
+    chance = np.exp(so_far - so_far.max(-1, keepdims=True))
+    chance /= chance.sum(-1, keepdims=True)
+    steps = np.arange(1, timesteps + 1)
+    for k in range(chance.shape[1]):
+        named = k in (label, so_far[-1].argmax())
+        color = GREEN if k == label else ORANGE if named else GREY
+        note = f"class {k}" + (", right" if k == label else "") if named else None
+        axes[-1].plot(steps, 100 * chance[:, k], marker=".", color=color, label=note,
+                      alpha=1.0 if named else 0.4, zorder=3 if named else 2)  # fmt: skip
+    axes[-1].set(xlabel="timestep", ylabel="probability (%)", ylim=(-3, 103))
+    axes[-1].set_xticks(_few(steps))
+    axes[-1].legend(frameon=False, fontsize=8)
+    axes[-1].spines[["top", "right"]].set_visible(False)
+
+    rasters = below.subplots(len(layers), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, name in zip(rasters, layers, strict=True):
+        flat = np.asarray(spikes[name]).reshape(timesteps, -1)
+        rows = np.unique(np.linspace(0, flat.shape[1] - 1, neurons).astype(int))
+        t, row = np.nonzero(flat[:, rows])
+        axis.plot(t + 1, row, "|", color=BLUE, ms=2.5, mew=1.2)
+        axis.set(yticks=[], ylim=(-1, len(rows)), xlim=(0.5, timesteps + 0.5))
+        axis.set_ylabel(name.replace("/", "\n"), rotation=0, ha="right", va="center", fontsize=7)
+        axis.text(1.005, 0.5, f"{flat.mean():.1%}", transform=axis.transAxes, fontsize=7,
+                  va="center")  # fmt: skip
+        axis.spines[["top", "right"]].set_visible(False)
+    rasters[0].set_title(f"spikes of {neurons} neurons a layer; right: the layer's firing rate",
+                         fontsize=9, loc="left")  # fmt: skip
+    rasters[-1].set(xlabel="timestep", xticks=_few(steps))
+    figure.savefig(path)
+    return Path(path)
+
+
+def _few(steps):
+    return steps if len(steps) <= 10 else steps[:: len(steps) // 8]
+
+
 def draw_all(workdir):
     """Draw curves.png, decays.png and firing_rates.png into a workdir; returns their paths.
 

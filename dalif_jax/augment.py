@@ -25,8 +25,8 @@ def random_crop(key, image, padding):
 
 
 def random_flip(key, image):
-    """The image [H, W, C], mirrored left to right with probability 1/2."""
-    return jnp.where(jax.random.uniform(key, (), jnp.float32) < 0.5, image[:, ::-1], image)
+    """The image [..., H, W, C], mirrored left to right with probability 1/2."""
+    return jnp.where(jax.random.uniform(key, (), jnp.float32) < 0.5, image[..., ::-1, :], image)
 
 
 def cutout(key, image, size):
@@ -34,19 +34,20 @@ def cutout(key, image, size):
 
     Args:
       key: a PRNG key.
-      image: uint8 [H, W, C]; 0 is black, the fill of the public code, before normalization.
+      image: [..., H, W, C]; 0 is black, the fill of the public code, before normalization. Leading
+        axes, such as time, have the same square.
       size: side in pixels; the centre is uniform over the image, and the square reaches size // 2
         to either side of it, so that an odd side counts as the even one below.
     Returns:
-      uint8 [H, W, C].
+      [..., H, W, C] in the same dtype.
     """
-    height, width, _ = image.shape
+    height, width = image.shape[-3:-1]
     y, x = jax.random.randint(key, (2,), 0, jnp.array([height, width], jnp.int32), jnp.int32)
     row = jnp.arange(height, dtype=jnp.int32)[:, None, None]
     column = jnp.arange(width, dtype=jnp.int32)[None, :, None]
     half = size // 2
     hole = (row >= y - half) & (row < y + half) & (column >= x - half) & (column < x + half)
-    return jnp.where(hole, jnp.uint8(0), image)
+    return jnp.where(hole, jnp.zeros((), image.dtype), image)
 
 
 # name -> fn(key, image, crop_padding, cutout_size), in the order of application. A name's place is

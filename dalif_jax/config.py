@@ -6,8 +6,12 @@ import math
 from pathlib import Path
 
 from configs.base import get_config as base_config
+from dalif_jax import data
 from dalif_jax.augment import AUGMENTS
 from dalif_jax.data import SPECS
+from dalif_jax.event_augment import EVENT_AUGMENTS
+from dalif_jax.events import RESIZES, SPLITS_BY
+from dalif_jax.frames import FrameSettings
 from dalif_jax.models import NETWORKS
 from dalif_jax.neurons import NEURONS, NeuronOptions
 
@@ -16,7 +20,7 @@ REMATERIALIZE = ("auto", "on", "off")
 KERNELS = ("xla", "pallas")
 SCHEDULES = ("cosine", "onecycle", "constant")
 # Where the data lies does not change a run.
-NOT_THE_RUN = ("data_dir",)
+NOT_THE_RUN = ("data_dir", "cache_dir")
 
 
 class ConfigError(ValueError):
@@ -32,6 +36,28 @@ def neuron_options(config):
         raise ConfigError(str(error)) from error
 
 
+def frame_settings(config):
+    """FrameSettings of a config, for event sets; None for images."""
+    spec = data.spec(config.dataset, config.frame_size)
+    if not spec.events:
+        return None
+    return FrameSettings(
+        config.timesteps, spec.shape[:2], config.split_by, config.resize, config.skip_bad
+    )
+
+
+def load_data(config):
+    """data.load of what a config names."""
+    return data.load(
+        config.dataset,
+        config.data_dir,
+        config.validation_split,
+        frame_settings(config),
+        config.cache_dir,
+        config.partial_data,
+    )
+
+
 def validate(config, devices=1):
     """Raise ConfigError for the first setting that cannot work on this number of devices."""
     for key, table in (
@@ -42,15 +68,22 @@ def validate(config, devices=1):
         ("schedule", SCHEDULES),
         ("rematerialize", REMATERIALIZE),
         ("kernel", KERNELS),
+        ("split_by", SPLITS_BY),
+        ("resize", RESIZES),
     ):
         if config[key] not in table:
             raise ConfigError(
                 f"unknown {key} {config[key]!r}; known: {', '.join(table)}"
                 + _did_you_mean(str(config[key]), table)
             )
+    events = SPECS[config.dataset].events
+    augments = EVENT_AUGMENTS if events else AUGMENTS
     for name in config.augment:
-        if name not in AUGMENTS:
-            raise ConfigError(f"unknown augment {name!r}; known: {', '.join(AUGMENTS)}")
+        if name not in augments:
+            raise ConfigError(
+                f"unknown augment {name!r} for {config.dataset}, which holds "
+                f"{'events' if events else 'images'}; known: {', '.join(augments)}"
+            )
 
     for key, value in config.items():
         if isinstance(value, float) and not math.isfinite(value):
@@ -62,7 +95,8 @@ def validate(config, devices=1):
     for key in ("learning_rate", "surrogate_width"):
         if config[key] <= 0:
             raise ConfigError(f"{key}={config[key]} must be above 0")
-    for key in ("weight_decay", "warmup_epochs", "unroll", "crop_padding", "cutout_size", "seed"):
+    for key in ("weight_decay", "warmup_epochs", "unroll", "crop_padding", "cutout_size",
+                "roll_pixels", "mixup", "frame_size", "seed"):  # fmt: skip
         if config[key] < 0:
             raise ConfigError(f"{key}={config[key]} must not be negative")
     for key in ("momentum", "label_smoothing", "ema_decay", "validation_split"):
@@ -81,6 +115,10 @@ def validate(config, devices=1):
                 f"{key}={config[key]} does not divide evenly over {devices} devices; "
                 f"the nearest that does is {nearest}"
             )
+    if config.frame_size and not events:
+        raise ConfigError(
+            f"frame_size={config.frame_size} is for event cameras, not {config.dataset}"
+        )
     if "autoaugment" in config.augment and SPECS[config.dataset].shape[-1] != 3:
         raise ConfigError(f"augment 'autoaugment' needs colour images, {config.dataset} has none")
     neuron_options(config)

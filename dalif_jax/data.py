@@ -1,4 +1,4 @@
-"""The data sets, decoded once into memory as uint8, and the order of their examples.
+"""The data sets, as images or frames of events in memory, and the order of their examples.
 
 The order is a pure function of (seed, step), so a run that continues at step k sees exactly what
 one that was never stopped sees, and nothing about the data needs saving.
@@ -13,34 +13,41 @@ import re
 import tarfile
 import zlib
 from fractions import Fraction
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dalif_jax import frames, recordings
+from dalif_jax.events import DataError
+
 ORDER = 2  # the stream of randomness that shuffles; training.py uses others of the same seed
 
 
 class Spec(NamedTuple):
-    """What is known of a data set without reading it; `mean` and `std` of pixels scaled to 0..1."""
+    """What is known of a data set without reading it; `mean` and `std` of pixels scaled to 0..1.
+
+    Sets of event cameras have no mean and std: their frames are counts, used as they are.
+    """
 
     shape: tuple[int, int, int]
     classes: int
     train: int
     test: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    @property
+    def events(self):
+        """Whether examples are frames [T, H, W, 2] of events, not images."""
+        return not self.mean
 
 
 class Split(NamedTuple):
-    images: np.ndarray  # uint8 [N, H, W, C]
+    images: np.ndarray  # uint8 [N, H, W, C], or counts of events [N, T, H, W, 2]
     labels: np.ndarray  # int32 [N]
-
-
-class DataError(ValueError):
-    """A data set cannot be used; the message says what is wrong, where, and what would be right."""
 
 
 # fmt: off
@@ -52,6 +59,11 @@ SPECS = {
                      (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
     "imagenet": Spec((224, 224, 3), 1000, 1_281_167, 50_000,
                      (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "digits_dvs": Spec((16, 16, 2), 10, 1150, 287),
+    "nmnist": Spec((34, 34, 2), 10, 60_000, 10_000),
+    "cifar10dvs": Spec((64, 64, 2), 10, 9000, 1000),
+    "dvsgesture": Spec((128, 128, 2), 11, 1176, 288),
+    "dvsgesture_tonic": Spec((128, 128, 2), 11, 1077, 264),
 }
 
 
@@ -79,46 +91,87 @@ ARCHIVES = {
 # fmt: on
 
 
-def spec(name):
-    """Spec of a data set. Raises DataError for an unknown name."""
+def spec(name, frame_size=0):
+    """Spec of a data set; `frame_size` is the side of an event set's frames, 0 the usual one.
+
+    Raises:
+      DataError: unknown name, or a frame_size for a set of images.
+    """
     if name not in SPECS:
         raise DataError(f"unknown dataset {name!r}; known: {', '.join(SPECS)}")
-    return SPECS[name]
+    known = SPECS[name]
+    if not frame_size:
+        return known
+    if not known.events:
+        raise DataError(f"frame_size={frame_size} is for event cameras, {name} is a set of images")
+    return known._replace(shape=(frame_size, frame_size, 2))
 
 
-def load(name, data_dir="", validation_split=0.0):
+def load(name, data_dir="", validation_split=0.0, settings=None, cache_dir="", partial=False):
     """Read a data set whole; nothing is ever downloaded.
 
     Args:
       name: a key of SPECS.
-      data_dir: where CIFAR lies; "" means TFDS_DATA_DIR of the environment, else
+      data_dir: where it lies; "" means TFDS_DATA_DIR of the environment, else
         ~/tensorflow_datasets.
       validation_split: share of the training set held out, 0 <= f < 1; see `hold_out`.
+      settings: frames.FrameSettings, for sets of event cameras.
+      cache_dir: where their frames are kept, see frames.load.
+      partial: use what recordings there are when some of an event set are missing.
     Returns:
       {"train": Split, "test": Split}, with "validation" where a share is held out and
-      "unseen_writers" for digits. Images are uint8 [N, H, W, C], labels int32 [N].
+      "unseen_writers" for digits. Images are uint8 [N, H, W, C], frames of events
+      [N, T, H, W, 2] and memory-mapped, labels int32 [N].
     Raises:
       DataError: unknown, missing or damaged data, or an impossible validation_split.
     """
     known = spec(name)
     if name == "imagenet":
         raise DataError("streaming of imagenet is not available in this version, --dry_run is")
-    held = hold_out(known.train, validation_split)
-    splits = digits() if name == "digits" else cifar(name, data_dir)
-    for part, expected in (("train", known.train), ("test", known.test)):
-        images, labels = splits[part]
-        if images.shape != (expected, *known.shape) or labels.shape != (expected,):
-            raise DataError(
-                f"{name} {part}: found images {images.shape} and labels {labels.shape}, "
-                f"expected {(expected, *known.shape)} and {(expected,)}"
-            )
-        if labels.min() < 0 or labels.max() >= known.classes:
-            raise DataError(f"{name} {part}: a label lies outside 0..{known.classes - 1}")
+    hold_out(known.train, validation_split)  # refuses an impossible share before anything is read
+    if known.events:
+        splits = event_frames(name, data_dir, settings, cache_dir, partial)
+    else:
+        splits = digits() if name == "digits" else cifar(name, data_dir)
+        for part, expected in (("train", known.train), ("test", known.test)):
+            check_images(name, part, splits[part], known, expected)
     if validation_split:
         images, labels = splits["train"]
+        held = hold_out(len(labels), validation_split)
         splits["train"] = Split(images[~held], labels[~held])
         splits["validation"] = Split(images[held], labels[held])
     return splits
+
+
+def check_images(name, part, split, known, expected):
+    """Raise DataError where a split is not what the Spec says."""
+    images, labels = split
+    if images.shape != (expected, *known.shape) or labels.shape != (expected,):
+        raise DataError(
+            f"{name} {part}: found images {images.shape} and labels {labels.shape}, "
+            f"expected {(expected, *known.shape)} and {(expected,)}"
+        )
+    if labels.min() < 0 or labels.max() >= known.classes:
+        raise DataError(f"{name} {part}: a label lies outside 0..{known.classes - 1}")
+
+
+def event_frames(name, data_dir, settings, cache_dir="", partial=False):
+    """{split: Split} of an event set's frames, converted on first use; see recordings and frames.
+
+    Raises:
+      DataError: missing or bad recordings; frames larger than the sensor where events are summed.
+    """
+    source = recordings.find(name, data_dir, partial)
+    if settings.resize == "sum" and max(settings.size) > min(source.sensor):
+        raise DataError(
+            f"frame_size={settings.size[0]} is larger than {name}'s sensor of "
+            f"{source.sensor[0]}x{source.sensor[1]}: events cannot be summed into more pixels; "
+            "use resize='bilinear' or a smaller frame_size"
+        )
+    converted = frames.load(source, settings, cache_dir)
+    examples = ", ".join(f"{part} {len(labels):,}" for part, (_, labels) in converted.items())
+    print(f"{name}, {source.edition}: {examples}", flush=True)
+    return {part: Split(*arrays) for part, arrays in converted.items()}
 
 
 def hold_out(examples, share):
@@ -163,7 +216,7 @@ def cifar(name, data_dir=""):
     `data_dir` or as `data_dir`, its tar.gz in `data_dir`, a folder of tensorflow-datasets.
     Returns {"train": Split, "test": Split}. Raises DataError where none can be read.
     """
-    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    root = recordings.home(data_dir)
     archive = ARCHIVES[name]
     folder, packed, prepared = root / archive.folder, root / archive.file, root / name
     # CIFAR-100's files have common names, so a folder of another name must hold them all.

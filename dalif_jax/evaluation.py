@@ -6,9 +6,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from dalif_jax import data
 from dalif_jax.config import neuron_options
 from dalif_jax.data import eval_batches
 from dalif_jax.neurons import NEURONS
+from dalif_jax.training import prepare
 
 
 def evaluate(program, state, images, labels, config, layers):
@@ -17,7 +19,7 @@ def evaluate(program, state, images, labels, config, layers):
     Args:
       program: training.Program.
       state: TrainState; its averaged weights are used where it holds them.
-      images, labels: the split on the devices, uint8 [N, H, W, C] and int32 [N].
+      images, labels: the split on the devices, as in training.make_program.
       layers: {name: NeuronLayer} from summary.neuron_layers.
     Returns:
       dict: accuracy (0..1), loss (nats), examples, and per layer alpha, beta, firing_rate (spikes
@@ -50,6 +52,31 @@ def evaluate(program, state, images, labels, config, layers):
         "examples": total["examples"],
         "layers": layer_records(state, config, spikes, layers, total["examples"]),
     }
+
+
+def look_inside(program, state, image, config):
+    """What the network does with one example.
+
+    Args:
+      image: uint8 [H, W, C], or counts of events [T, H, W, 2].
+    Returns:
+      (logits [T, K], {layer: spikes [T, H, W, C]}), NumPy, spikes as bool.
+    """
+    spec = data.spec(config.dataset, config.frame_size)
+    params = state.params if state.ema is None else state.ema
+
+    @jax.jit
+    def forward(image):
+        logits, taps = program.model.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            prepare(image[None], spec, config.dtype),
+            train=False,
+            taps=("spikes",),
+            timesteps=config.timesteps,
+        )
+        return logits[0], {name: tap["spikes"][0] != 0 for name, tap in taps.items()}
+
+    return jax.device_get(forward(image))
 
 
 def layer_records(state, config, spikes, layers, examples):

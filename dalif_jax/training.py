@@ -5,6 +5,7 @@ the data set replicated, the batch's indices sharded; the compiler inserts the a
 inputs of a step are its arguments, its randomness is `fold_in(key, step)`.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import flax
@@ -13,14 +14,14 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from dalif_jax import losses, models
+from dalif_jax import data, losses, models
 from dalif_jax.augment import augment, normalize
 from dalif_jax.config import neuron_options
 from dalif_jax.convolution import CONVOLUTIONS
-from dalif_jax.data import SPECS
+from dalif_jax.event_augment import augment_events
 from dalif_jax.norm import STATISTICS
 
-INIT, AUGMENT = 0, 1  # streams of randomness drawn from the seed
+INIT, AUGMENT, MIXUP = 0, 1, 3  # streams of randomness drawn from the seed; 2 is data.ORDER
 
 
 @flax.struct.dataclass
@@ -98,7 +99,10 @@ def make_optimizer(config, schedule):
 
 
 def prepare(images, spec, dtype):
-    """uint8 [B, H, W, C] -> normalised [B, 1, H, W, C], which the network shows T times."""
+    """What the network takes: uint8 images [B, H, W, C] -> normalised [B, 1, H, W, C], which it
+    shows T times; counts of events [B, T, H, W, 2] as they are."""
+    if spec.events:
+        return images.astype(dtype)
     return normalize(images, spec.mean, spec.std, dtype)[:, None]
 
 
@@ -106,7 +110,7 @@ def build_model(config, mesh=None):
     """The network of a config; `mesh` is needed for the Pallas kernel only."""
     return models.build(
         config.model,
-        SPECS[config.dataset].classes,
+        data.spec(config.dataset).classes,
         neuron_options(config),
         jnp.dtype(config.dtype),
         config.zero_init_residual,
@@ -139,14 +143,15 @@ def make_program(config, steps_per_epoch, mesh):
     """Build a config's model, optimizer and jitted steps on a mesh; compiles nothing yet.
 
     train_step(state, images, labels, order):
-      images uint8 [N, H, W, C] and labels int32 [N] are the whole training set, replicated; order
-      int32 [steps_per_epoch, batch] is this epoch's, sharded over the batch. The state is donated.
+      images uint8 [N, H, W, C] (counts of events [N, T, H, W, 2]) and labels int32 [N] are the
+      whole training set, replicated; order int32 [steps_per_epoch, batch] is this epoch's, sharded
+      over the batch. The state is donated.
       metrics: scalars `loss`, `accuracy`, `grad_norm`, `learning_rate`.
     eval_step(state, images, labels, indices, valid):
       indices int32 [B], valid bool [B]; returns sums over the valid examples: `loss`, `correct`,
       `examples`, and `spikes`: {layer: int32 [H, W]}, summed over batch, time and channels.
     """
-    spec = SPECS[config.dataset]
+    spec = data.spec(config.dataset, config.frame_size)
     model = build_model(config, mesh)
     dtype = jnp.dtype(config.dtype)
     forward = forward_of(model, config, mesh.devices.flat[0].platform)
@@ -168,32 +173,57 @@ def make_program(config, steps_per_epoch, mesh):
             ema=jax.tree.map(jnp.copy, params) if config.ema_decay else None,
         )
 
-    def loss_and_metrics(params, batch_stats, x, labels):
+    def loss_and_metrics(params, batch_stats, x, targets):
         (logits, _), new = forward({"params": params, "batch_stats": batch_stats}, x)
-        loss = losses.time_averaged_cross_entropy(logits, labels, config.label_smoothing).mean()
-        return loss, (new["batch_stats"], losses.correct(logits, labels).mean())
+        loss = sum(
+            share * losses.time_averaged_cross_entropy(logits, labels, config.label_smoothing)
+            for share, labels in targets
+        )
+        # With mixup, of the first of the pair.
+        accuracy = losses.correct(logits, targets[0][1]).mean()
+        return loss.mean(), (new["batch_stats"], accuracy)
+
+    if spec.events:
+        augment_one = functools.partial(
+            augment_events,
+            ops=config.augment,
+            roll_pixels=config.roll_pixels,
+            cutout_size=config.cutout_size,
+        )
+    else:
+        augment_one = functools.partial(
+            augment,
+            ops=config.augment,
+            crop_padding=config.crop_padding,
+            cutout_size=config.cutout_size,
+        )
+
+    def batch_of(step, images, labels, order, shift=0):
+        """The augmented batch of a step, its examples `shift` places further round."""
+        # A key per example, by its place in the global batch: the same on any number of devices.
+        key = jax.random.fold_in(seed_key(config.seed, AUGMENT), step)
+        place = jax.lax.with_sharding_constraint(jnp.arange(config.batch_size), sharded)
+        indices = order[step % steps_per_epoch]
+        if shift:
+            place, indices = (jnp.roll(row, -shift) for row in (place, indices))
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, place)
+        return prepare(jax.vmap(augment_one)(keys, images[indices]), spec, dtype), labels[indices]
 
     def train_step(state, images, labels, order):
-        indices = order[state.step % steps_per_epoch]
-        batch, labels = images[indices], labels[indices]
-        # A key per example, by its place in the global batch: the same on any number of devices.
-        key = jax.random.fold_in(seed_key(config.seed, AUGMENT), state.step)
-        place = jax.lax.with_sharding_constraint(jnp.arange(config.batch_size), sharded)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, place)
-        batch = jax.vmap(
-            lambda key, image: augment(
-                key,
-                image,
-                config.augment,
-                crop_padding=config.crop_padding,
-                cutout_size=config.cutout_size,
-            )
-        )(keys, batch)
-        x = prepare(batch, spec, dtype)
+        x, labels_x = batch_of(state.step, images, labels, order)
+        targets = [(1.0, labels_x)]
+        if config.mixup:
+            # The next example of the batch, made again where it is needed: examples stay in place.
+            other, labels_other = batch_of(state.step, images, labels, order, shift=1)
+            key = jax.random.fold_in(seed_key(config.seed, MIXUP), state.step)
+            share = jax.random.beta(key, config.mixup, config.mixup, labels_x.shape, jnp.float32)
+            weight = share.reshape(-1, *[1] * (x.ndim - 1)).astype(dtype)
+            x = weight * x + (1 - weight) * other
+            targets = [(share, labels_x), (1.0 - share, labels_other)]
 
         gradient = jax.value_and_grad(loss_and_metrics, has_aux=True)
         (loss, (batch_stats, accuracy)), grads = gradient(
-            state.params, state.batch_stats, x, labels
+            state.params, state.batch_stats, x, targets
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -1,0 +1,21 @@
+"""Digits before a simulated event camera, a network of 309 thousand weights: events without a file.
+
+python train.py --config configs/digits_dvs.py --workdir runs/digits_dvs
+"""
+
+from configs.base import get_config as base
+
+
+def get_config():
+    config = base()
+    config.model = "small"
+    config.dataset = "digits_dvs"
+    config.timesteps = 4
+    config.epochs = 20
+    config.batch_size = 64
+    config.weight_decay = 5e-4
+    config.warmup_epochs = 1.0
+    config.nesterov = True
+    config.augment = ()
+    config.log_every = 18
+    return config

@@ -1,0 +1,26 @@
+r"""N-MNIST, real recordings of an event camera before moving digits; trains on what is there of it.
+
+    python train.py --config configs/nmnist.py --workdir runs/nmnist \
+        --config.data_dir=...
+
+Not of the paper: a small network, for two CPU cores and a part of the 60,000 recordings.
+"""
+
+from configs.base import get_config as base
+
+
+def get_config():
+    config = base()
+    config.model = "small"
+    config.dataset = "nmnist"
+    config.partial_data = True
+    config.timesteps = 6
+    config.epochs = 20
+    config.batch_size = 50
+    config.weight_decay = 5e-4
+    config.warmup_epochs = 1.0
+    config.nesterov = True
+    config.augment = ("roll",)
+    config.roll_pixels = 2
+    config.log_every = 20
+    return config

@@ -1,0 +1,125 @@
+"""Events of a camera, and the frames they become: NumPy alone, for it runs in many processes.
+
+A recording is a structured array of EVENT, in the order of time. Frames are counts
+[T, H, W, 2], the second polarity being the brighter one (p = 1).
+"""
+
+import numpy as np
+
+EVENT = np.dtype([("t", np.int64), ("x", np.int16), ("y", np.int16), ("p", np.int8)])
+SPLITS_BY = ("number", "time")
+RESIZES = ("sum", "bilinear")
+
+
+class DataError(ValueError):
+    """A data set cannot be used; the message says what is wrong, where, and what would be right."""
+
+
+class BadRecording(ValueError):
+    """One recording cannot be used; whoever knows its name adds where it lies."""
+
+
+def make_events(t, x, y, p):
+    """EVENT array of equally long columns; t in microseconds, p nonzero where it got brighter."""
+    events = np.empty(len(t), EVENT)
+    for name, column in (("t", t), ("x", x), ("y", y), ("p", np.asarray(p) != 0)):
+        events[name] = column
+    return events
+
+
+def check(events, sensor):
+    """The events in the order of time.
+
+    Args:
+      events: EVENT array.
+      sensor: (H, W) of the camera, in pixels.
+    Raises:
+      BadRecording: no events, or some outside the sensor.
+    """
+    if not len(events):
+        raise BadRecording("no events")
+    for name, size in zip("yx", sensor, strict=True):
+        low, high = events[name].min(), events[name].max()
+        if low < 0 or high >= size:
+            outside = np.count_nonzero((events[name] < 0) | (events[name] >= size))
+            raise BadRecording(
+                f"{outside} of {len(events)} events outside the sensor: {name} reaches from "
+                f"{low} to {high}, the sensor from 0 to {size - 1}"
+            )
+    if (np.diff(events["t"]) < 0).any():
+        events = events[np.argsort(events["t"], kind="stable")]
+    return events
+
+
+def slices(events, timesteps, split_by):
+    """(start, stop) of each frame's events, T pairs that cover every event once.
+
+    The borders are those of `tonic.transforms.ToFrame(n_event_bins=T)` or `n_time_bins=T`, which
+    leave out the remainder of the division and, by time, the last event: here the last frame has
+    them. By time a frame may be empty, by number none is.
+
+    Raises:
+      BadRecording: fewer events than frames, or a recording shorter than T microseconds, which
+        ToFrame would turn into frames of zeros.
+    """
+    from tonic.slicers import SliceByEventBins, SliceByTimeBins
+
+    if split_by == "number":
+        if len(events) < timesteps:
+            raise BadRecording(f"{len(events)} events cannot fill {timesteps} frames")
+        slicer = SliceByEventBins(timesteps)
+    else:
+        span = int(events["t"][-1] - events["t"][0])
+        if span < timesteps:
+            raise BadRecording(f"{span} us cannot be cut into {timesteps} frames")
+        slicer = SliceByTimeBins(timesteps)
+    *borders, (last, _) = slicer.get_slice_metadata(events, 0)
+    return [*((int(start), int(stop)) for start, stop in borders), (int(last), len(events))]
+
+
+def to_frames(events, sensor, size, timesteps, split_by="number", resize="sum"):
+    """Count events into frames.
+
+    Args:
+      events: EVENT array as `check` returns it.
+      sensor: (H, W) of the camera.
+      size: (H, W) of the frames.
+      timesteps: T.
+      split_by: "number", frames of equally many events, or "time", of equal duration.
+      resize: "sum", each event counts in the one pixel it falls in, so that counts are conserved;
+        "bilinear", frames of the sensor's size interpolated as PyTorch's `interpolate` does
+        (half-pixel centres, no antialias): means of 2x2 counts when the size is halved, a quarter
+        of the sum.
+    Returns:
+      [T, H, W, 2], uint32 counts, or float32 for bilinear of another size than the sensor's.
+    Raises:
+      BadRecording: see `slices`.
+    """
+    bilinear = resize == "bilinear" and tuple(size) != tuple(sensor)
+    height, width = sensor if bilinear else size
+    # Pixel of the frame, exact in integers; the sensor's own when the sizes agree.
+    y = events["y"].astype(np.int64) * height // sensor[0]
+    x = events["x"].astype(np.int64) * width // sensor[1]
+    frame = np.empty(len(events), np.int64)
+    for t, (start, stop) in enumerate(slices(events, timesteps, split_by)):
+        frame[start:stop] = t
+    place = ((frame * height + y) * width + x) * 2 + events["p"]
+    # 64-bit counts: tonic's own are int16, which one busy pixel can pass.
+    counts = np.bincount(place, minlength=timesteps * height * width * 2)
+    frames = counts.reshape(timesteps, height, width, 2)
+    if not bilinear:
+        return frames.astype(np.uint32)
+    rows, columns = (interpolation(*pair) for pair in zip(sensor, size, strict=True))
+    return np.einsum("yh,thwp,xw->tyxp", rows, frames, columns, optimize=True).astype(np.float32)
+
+
+def interpolation(before, after):
+    """float64 [after, before]: the weights of linear interpolation, half-pixel centres."""
+    centre = np.clip((np.arange(after) + 0.5) * before / after - 0.5, 0, before - 1)
+    left = np.floor(centre).astype(int)
+    right = np.minimum(left + 1, before - 1)
+    weights = np.zeros((after, before))
+    rows = np.arange(after)
+    np.add.at(weights, (rows, left), 1 - (centre - left))
+    np.add.at(weights, (rows, right), centre - left)
+    return weights
