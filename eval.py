@@ -66,7 +66,7 @@ def main(_):
     write_report(workdir, settings, state, step, which, results)
     if sample is not None:
         image, label = (array[sample] for array in splits["test"])
-        logits, spikes = look_inside(program, state, image, settings)
+        logits, spikes = look_inside(program, state, image, settings, layers)
         path = Path(workdir) / f"sample_{sample}.png"
         print(f"drew {analysis.sample(image, spikes, logits, int(label), path)}")
 

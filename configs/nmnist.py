@@ -15,12 +15,12 @@ def get_config():
     config.dataset = "nmnist"
     config.partial_data = True
     config.timesteps = 6
-    config.epochs = 20
-    config.batch_size = 50
+    config.epochs = 40
+    config.batch_size = 40
     config.weight_decay = 5e-4
     config.warmup_epochs = 1.0
     config.nesterov = True
     config.augment = ("roll",)
     config.roll_pixels = 2
-    config.log_every = 20
+    config.log_every = 25
     return config

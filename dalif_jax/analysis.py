@@ -119,8 +119,8 @@ def sample(example, spikes, logits, label, path, neurons=48):
     pick = np.unique(np.linspace(0, len(shown) - 1, min(len(shown), 8)).round().astype(int))
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 2.6 + 0.75 * len(layers)), dpi=130, layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[2.6, 0.75 * len(layers) + 0.5])
+    figure = Figure(figsize=(11, 3.0 + 0.75 * len(layers)), dpi=130, layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[2.8, 0.75 * len(layers) + 0.5])
     axes = above.subplots(1, len(pick) + 1, width_ratios=[*[1] * len(pick), 1.6], squeeze=False)[0]
     most = max(1, np.quantile(shown[shown > 0], 0.98) if (shown > 0).any() else 1)
     for axis, t in zip(axes, pick, strict=False):
@@ -131,8 +131,9 @@ def sample(example, spikes, logits, label, path, neurons=48):
             blue, orange = np.array([0.0, 0.45, 0.70]), np.array([0.84, 0.37, 0.0])
             frame = 1 - np.clip(on * (1 - blue) + off * (1 - orange), 0, 1)
         axis.imshow(frame, cmap="gray", interpolation="nearest")
-        axis.set_title(f"frame {t + 1}" if example.ndim == 4 else "image", fontsize=9)
-        axis.set_axis_off()
+        axis.set_xlabel(f"frame {t + 1}" if example.ndim == 4 else "image", fontsize=9)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_color("0.85")
     # The network's answer after each timestep is that of the logits' mean so far.
     so_far = np.cumsum(logits, 0) / np.arange(1, timesteps + 1)[:, None]
     chance = np.exp(so_far - so_far.max(-1, keepdims=True))
@@ -153,14 +154,14 @@ def sample(example, spikes, logits, label, path, neurons=48):
     for axis, name in zip(rasters, layers, strict=True):
         flat = np.asarray(spikes[name]).reshape(timesteps, -1)
         rows = np.unique(np.linspace(0, flat.shape[1] - 1, neurons).astype(int))
-        t, row = np.nonzero(flat[:, rows])
-        axis.plot(t + 1, row, "|", color=BLUE, ms=2.5, mew=1.2)
-        axis.set(yticks=[], ylim=(-1, len(rows)), xlim=(0.5, timesteps + 0.5))
+        axis.imshow(flat[:, rows].T, aspect="auto", cmap="Blues", vmin=0, vmax=1.2,
+                    extent=(0.5, timesteps + 0.5, 0, len(rows)), interpolation="none")  # fmt: skip
+        axis.set(yticks=[])
         axis.set_ylabel(name.replace("/", "\n"), rotation=0, ha="right", va="center", fontsize=7)
         axis.text(1.005, 0.5, f"{flat.mean():.1%}", transform=axis.transAxes, fontsize=7,
                   va="center")  # fmt: skip
         axis.spines[["top", "right"]].set_visible(False)
-    rasters[0].set_title(f"spikes of {neurons} neurons a layer; right: the layer's firing rate",
+    rasters[0].set_title(f"spikes of {neurons} neurons a layer, and the layer's firing rate",
                          fontsize=9, loc="left")  # fmt: skip
     rasters[-1].set(xlabel="timestep", xticks=_few(steps))
     figure.savefig(path)

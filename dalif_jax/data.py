@@ -6,6 +6,7 @@ one that was never stopped sees, and nothing about the data needs saving.
 
 import codecs
 import hashlib
+import importlib.util
 import io
 import os
 import pickle
@@ -161,6 +162,8 @@ def event_frames(name, data_dir, settings, cache_dir="", partial=False):
     Raises:
       DataError: missing or bad recordings; frames larger than the sensor where events are summed.
     """
+    if importlib.util.find_spec("tonic") is None:
+        raise DataError(f"{name} needs the package tonic: pip install -r requirements.txt")
     source = recordings.find(name, data_dir, partial)
     if settings.resize == "sum" and max(settings.size) > min(source.sensor):
         raise DataError(

@@ -54,11 +54,12 @@ def evaluate(program, state, images, labels, config, layers):
     }
 
 
-def look_inside(program, state, image, config):
+def look_inside(program, state, image, config, layers):
     """What the network does with one example.
 
     Args:
       image: uint8 [H, W, C], or counts of events [T, H, W, 2].
+      layers: names of the neuron layers, in the order to return.
     Returns:
       (logits [T, K], {layer: spikes [T, H, W, C]}), NumPy, spikes as bool.
     """
@@ -76,7 +77,8 @@ def look_inside(program, state, image, config):
         )
         return logits[0], {name: tap["spikes"][0] != 0 for name, tap in taps.items()}
 
-    return jax.device_get(forward(image))
+    logits, spikes = jax.device_get(forward(image))
+    return logits, {name: spikes[name] for name in layers}
 
 
 def layer_records(state, config, spikes, layers, examples):

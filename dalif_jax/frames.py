@@ -6,12 +6,14 @@ so that a conversion killed at any moment goes on from the parts that are there.
 kernel lets one process convert while others wait for it.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import time
 import zipfile
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +26,7 @@ from dalif_jax.events import BadRecording, DataError, to_frames
 
 FORMAT = 1  # of the cache; another number lets old ones lie
 PART = 32  # recordings in a part
+UNSAFE = ("aedat4",)  # readers whose decoder can abort its process on a damaged file
 
 
 class FrameSettings(NamedTuple):
@@ -117,31 +120,74 @@ def _convert(source, settings, about, folder, workers):
     ]
     todo = [job for job in jobs if not _whole(_part(partial, *job[:2]))]
     total = sum(about["recordings"].values())
-    done = total - sum(len(rows) for *_, rows in todo)
+    done = total - _count(todo)
     print(
         f"converting {source.name} ({source.edition}) to {settings.timesteps} frames: "
         f"{total:,} recordings, {done:,} of them done before",
         flush=True,
     )
-    # Bare processes for more than a few parts: the readers hold the interpreter's lock.
-    run = joblib.Parallel(
-        n_jobs=(workers or -1) if len(todo) > 2 else 1, return_as="generator_unordered"
-    )
-    started = printed = time.monotonic()
-    fresh = 0
-    calls = (joblib.delayed(_convert_part)(source, settings, partial, *job) for job in todo)
-    for count in run(calls):
-        fresh += count
-        now = time.monotonic()
-        if now - printed > 2:
-            rate, printed = fresh / (now - started), now
-            left = (total - done - fresh) / rate
-            print(f"  {done + fresh:,} of {total:,}, {rate:.0f}/s, {left:.0f} s left", flush=True)
+    started, fresh, crashed = time.monotonic(), _count(todo), set()
+    while todo:
+        try:
+            _convert_parts(source, settings, partial, todo, crashed, workers)
+        except BrokenProcessPool as error:
+            # A decoder that aborts takes its process with it; which file was it?
+            suspects = [tuple(json.loads(p.read_text())) for p in partial.glob("*.now")]
+            found = {key for key in suspects if _crashes(source, *key)} - crashed
+            if not found:
+                raise DataError(
+                    f"converting {source.name}: a process was killed, perhaps for want of memory; "
+                    "the parts done so far are kept, the same command goes on from them"
+                ) from error
+            crashed |= found
+        todo = [job for job in jobs if not _whole(_part(partial, *job[:2]))]
     _join(source, settings, about, jobs, partial)
     os.replace(partial / "whole", folder)
     shutil.rmtree(partial)
     seconds = time.monotonic() - started
     print(f"converted {fresh:,} recordings in {seconds:.0f} s into {folder}", flush=True)
+
+
+def _count(jobs):
+    return sum(len(rows) for *_, rows in jobs)
+
+
+def _convert_parts(source, settings, partial, jobs, crashed, workers):
+    """Convert parts in as many processes as there are cores; shows how far it is."""
+    for left in partial.glob("*.now"):
+        left.unlink()
+    # A few parts are done in this process, unless their decoder could end it.
+    few = len(jobs) <= 2 and not any(row.reader in UNSAFE for *_, rows in jobs for row in rows)
+    run = joblib.Parallel(
+        n_jobs=1 if few else max(2, workers or joblib.cpu_count()),
+        return_as="generator_unordered",
+    )
+    total, fresh = _count(jobs), 0
+    started = printed = time.monotonic()
+    calls = (
+        joblib.delayed(_convert_part)(source, settings, partial, crashed, *job) for job in jobs
+    )
+    for count in run(calls):
+        fresh += count
+        now = time.monotonic()
+        if now - printed > 2:
+            rate, printed = fresh / (now - started), now
+            left = (total - fresh) / rate
+            print(f"  {fresh:,} of {total:,}, {rate:.0f}/s, {left:.0f} s left", flush=True)
+
+
+def _crashes(source, split, index):
+    """Whether reading a recording ends the process it is read in."""
+    try:
+        joblib.Parallel(n_jobs=2)([joblib.delayed(_try)(source.splits[split][index], source)] * 2)
+    except BrokenProcessPool:
+        return True
+    return False
+
+
+def _try(row, source):
+    with contextlib.suppress(BadRecording):
+        recordings.read(row, source)
 
 
 def _part(partial, split, first):
@@ -157,11 +203,16 @@ def _whole(path):
         return False
 
 
-def _convert_part(source, settings, partial, split, first, rows):
+def _convert_part(source, settings, partial, crashed, split, first, rows):
     """Convert some recordings of a split into one part, in whatever process."""
     frames, labels, skipped = [], [], []
+    marker = partial / f"{os.getpid()}.now"
     for index, row in enumerate(rows, first):
         try:
+            if (split, index) in crashed:
+                raise BadRecording("damaged: its decoder crashed")
+            if row.reader in UNSAFE:
+                marker.write_text(json.dumps((split, index)))
             events = recordings.read(row, source)
             frames.append(
                 to_frames(

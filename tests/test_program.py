@@ -23,7 +23,7 @@ RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.s
 def command(script, *arguments, **environment):
     # One device, as on a user's laptop: the suite's own eight are for sharding.
     return {
-        "args": [sys.executable, str(ROOT / script), *map(str, arguments)],
+        "args": [sys.executable, script, *map(str, arguments)],
         "cwd": ROOT,
         "env": {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", **environment},
         "stdout": subprocess.PIPE,

@@ -1,0 +1,131 @@
+"""Event recordings in their original formats, through both commands, to the streaming example."""
+
+import json
+import re
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from event_files import draw_events, write_aedat2, write_gesture, write_nmnist
+from test_program import run
+
+from dalif_jax import events, recordings
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "nmnist" / "nmnist-small.tar.xz"
+SHORT = (
+    "--config.model=tiny", "--config.timesteps=4", "--config.epochs=1", "--config.batch_size=4",
+    "--config.warmup_epochs=0", "--config.partial_data=True",
+)  # fmt: skip
+
+
+def cifar10dvs(root):
+    for label, cls in enumerate(recordings.CIFAR_CLASSES[:3]):
+        (root / cls).mkdir()
+        for number in range(10):
+            seen = draw_events(400, seed=10 * label + number)
+            write_aedat2(root / cls / f"cifar10_{cls}_{number}.aedat", seen)
+
+
+def dvsgesture(root):
+    def rows_of(name):
+        seen = draw_events(2400, seed=len(name), span=12_000)
+        return seen, [(k % 11 + 1, 1000 * k, 1000 * (k + 1)) for k in range(12)]
+
+    write_gesture(root, {"train": ["user01_led"], "test": ["user24_a_led"]}, rows_of)
+
+
+def nmnist(root):
+    for split, count in (("Train", 8), ("Test", 4)):
+        for number in range(1, count + 1):
+            folder = root / split / str(number)
+            folder.mkdir(parents=True)
+            write_nmnist(folder / f"{number:05}.bin", draw_events(200, 34, seed=number))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "write", "test", "more"),
+    [
+        ("cifar10dvs_r20", cifar10dvs, 3, ("--config.frame_size=16",)),
+        ("dvsgesture_vgg11", dvsgesture, 12, ("--config.frame_size=16",)),
+        ("nmnist", nmnist, 4, ("--config.split_by=time",)),
+    ],
+)
+def test_original_files_train_evaluate_and_stream(tmp_path, recipe, write, test, more):
+    root, workdir = tmp_path / "data", tmp_path / "run"
+    root.mkdir()
+    write(root)
+    where = f"--config.data_dir={root}", f"--config.cache_dir={tmp_path / 'cache'}"
+    arguments = "--config", f"configs/{recipe}.py", "--workdir", workdir, *where, *SHORT, *more
+    code, out = run("train.py", *arguments)
+    assert code == 0 and "test: accuracy" in out, out
+    # Again: the run is finished and the frames are there, nothing is converted.
+    code, out = run("train.py", *arguments)
+    assert code == 0 and "converting" not in out, out
+
+    code, out = run("eval.py", "--workdir", workdir, "--sample", 1)
+    assert code == 0 and "converting" not in out, out
+    assert (workdir / "sample_1.png").read_bytes()[:4] == b"\x89PNG"
+    report = json.loads((workdir / "eval.json").read_text())
+    assert report["examples"] == test and report["timesteps"] == 4
+
+    code, out = run("-m", "examples.stream_events", "--workdir", workdir, "--sample", 1)
+    assert code == 0, out
+    assert len(re.findall(r"events  so far class \d", out)) == 4
+    assert float(re.search(r"largest difference (\S+)", out)[1]) < 1e-5
+
+    code, out = run("eval.py", "--workdir", workdir, "--sample", 99)
+    assert code == 2 and f"--sample=99 must lie in 0..{test - 1}" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--config.augment=('crop',)",), "unknown augment 'crop' for digits_dvs, which holds"),
+        (("--config.frame_size=32",), "larger than digits_dvs's sensor of 16x16"),
+        (("--config.split_by=event",), "unknown split_by 'event'; known: number, time"),
+        (("--config.resize=area",), "unknown resize 'area'; known: sum, bilinear"),
+        (("--config.dataset=digits", "--config.frame_size=8"), "for event cameras, not digits"),
+        (("--config.dataset=dvsgesture", "--download"), "dvsgesture cannot be downloaded"),
+        (("--config.dataset=cifar10dvs", "--config.data_dir=/no"), "cifar10dvs was not found"),
+    ],
+)
+def test_bad_event_settings_are_one_clear_line(tmp_path, arguments, message):
+    workdir = tmp_path / "run"
+    code, out = run(
+        "train.py", "--config", "configs/digits_dvs.py", "--workdir", workdir, *arguments
+    )
+    assert code == 2 and message in out, out
+    assert "Traceback" not in out and not workdir.exists()
+
+
+def test_without_tonic_the_error_names_it(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['tonic'] = None\n")
+    code, out = run(
+        "train.py", "--config", "configs/digits_dvs.py", "--workdir", tmp_path / "run",
+        PYTHONPATH=str(tmp_path),
+    )  # fmt: skip
+    assert code == 2 and "needs the package tonic" in out, out
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real N-MNIST recordings are not here")
+def test_real_recordings_of_nmnist(tmp_path):
+    """1,000 and 100 of them: every event in one frame, three saccades, about 4,100 events each."""
+    with tarfile.open(REAL) as tar:
+        tar.extractall(tmp_path, filter="data")
+    (root,) = (path.parent for path in tmp_path.rglob("Train"))
+    with pytest.raises(events.DataError, match=r"(?s)nmnist is not complete.*partial_data=True"):
+        recordings.find("nmnist", root)
+    source = recordings.find("nmnist", root, partial=True)
+    assert {split: len(rows) for split, rows in source.splits.items()} == {
+        "train": 1000, "test": 100,
+    }  # fmt: skip
+    counts = []
+    for row in source.splits["test"]:
+        seen = recordings.read(row, source)
+        counts.append(len(seen))
+        assert 250_000 < seen["t"][-1] - seen["t"][0] < 350_000
+        for split_by in ("number", "time"):
+            frames = events.to_frames(seen, source.sensor, (34, 34), 6, split_by)
+            assert frames.sum() == len(seen)
+    assert 3500 < np.mean(counts) < 4700

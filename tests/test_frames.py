@@ -1,0 +1,212 @@
+"""The cache of frames: made once, whole or not at all, whoever is killed and however many try."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from event_files import draw_events, write_aedat2, write_aedat4, write_nmnist
+
+from dalif_jax import frames, recordings
+from dalif_jax.events import DataError
+from dalif_jax.frames import FrameSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+# Loads the simulated digits' frames in a process of its own; argument: the cache's folder.
+CHILD = """
+import sys
+from dalif_jax import frames, recordings
+source = recordings.find("digits_dvs")
+frames.load(source, frames.FrameSettings(4, (16, 16)), sys.argv[1])
+"""
+
+
+def nmnist(root, train=6, test=3):
+    """A folder of small N-MNIST recordings; digit k % 10."""
+    for split, count in (("Train", train), ("Test", test)):
+        for number in range(1, count + 1):
+            folder = root / split / str(number % 10)
+            folder.mkdir(parents=True, exist_ok=True)
+            seen = draw_events(200, 34, seed=number + 1000 * (split == "Test"))
+            write_nmnist(folder / f"{number:05}.bin", seen)
+    return root
+
+
+def found(root):
+    return recordings.find("nmnist", root, partial=True)
+
+
+def test_frames_are_made_once_and_memory_mapped(tmp_path, capsys):
+    source = found(nmnist(tmp_path / "data"))
+    first = frames.load(source, FrameSettings(5, (34, 34)), tmp_path / "cache")
+    assert "converting nmnist" in capsys.readouterr().out
+    again = frames.load(source, FrameSettings(5, (34, 34)), tmp_path / "cache")
+    assert "convert" not in capsys.readouterr().out
+    for split, count in (("train", 6), ("test", 3)):
+        array, labels = again[split]
+        assert isinstance(array, np.memmap) and array.dtype == np.uint8
+        assert array.shape == (count, 5, 34, 34, 2) and array.sum() == 200 * count
+        np.testing.assert_array_equal(array, first[split][0])
+        assert labels.dtype == np.int32 and labels.tolist() == [k % 10 for k in range(1, count + 1)]
+    assert not list((tmp_path / "cache").glob("*.partial"))
+
+
+def test_every_setting_and_every_file_is_part_of_the_key(tmp_path):
+    source = found(nmnist(tmp_path / "data"))
+    base = FrameSettings(5, (34, 34))
+    variants = [
+        base,
+        base._replace(timesteps=4),
+        base._replace(size=(17, 17)),
+        base._replace(split_by="time"),
+        base._replace(resize="bilinear"),
+        base._replace(skip_bad=True),
+    ]
+    keys = [json.dumps(frames.describe(source, settings)) for settings in variants]
+    (tmp_path / "data" / "Train" / "1" / "00001.bin").write_bytes(
+        (tmp_path / "data" / "Train" / "2" / "00002.bin").read_bytes()[:-5]
+    )
+    keys.append(json.dumps(frames.describe(source, base)))
+    (tmp_path / "data" / "Train" / "2" / "00002.bin").unlink()
+    keys.append(json.dumps(frames.describe(found(tmp_path / "data"), base)))
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_narrowest_type_that_holds_every_count(tmp_path):
+    root = nmnist(tmp_path / "data")
+    busy = draw_events(300, 34)
+    busy["x"], busy["y"], busy["p"] = 3, 4, 1
+    write_nmnist(root / "Train" / "1" / "00001.bin", busy)
+    cache = tmp_path / "cache"
+    train, _ = frames.load(found(root), FrameSettings(1, (34, 34)), cache)["train"]
+    assert train.dtype == np.uint16 and train[0, 0, 4, 3, 1] == 300
+    test, _ = frames.load(found(root), FrameSettings(1, (34, 34)), cache)["test"]
+    assert test.dtype == np.uint16
+    half, _ = frames.load(found(root), FrameSettings(1, (17, 17), "number", "bilinear"), cache)[
+        "train"
+    ]
+    assert half.dtype == np.float32 and half[0, 0, 2, 1, 1] == 75
+
+
+def digest(folder):
+    return {
+        path.name: path.read_bytes()
+        for path in folder.iterdir()
+        if path.suffix in (".npy", ".json")
+    }
+
+
+def child(cache):
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(cache)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    process = child(cache)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    (folder,) = (path for path in cache.iterdir() if path.is_dir())
+    return folder
+
+
+def test_a_conversion_killed_half_way_goes_on(tmp_path, uninterrupted):
+    process = child(tmp_path)
+    deadline = time.monotonic() + 120
+    while len(parts := list(tmp_path.glob("*.partial/*.npz"))) < 3:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    # Nothing that looks finished, and what is done stays; a torn part is done again.
+    assert not (tmp_path / uninterrupted.name).exists()
+    (partial,) = tmp_path.glob("*.partial")
+    torn = parts[0]
+    torn.write_bytes(torn.read_bytes()[:-100])
+    (partial / "train-000032.999.tmp").write_bytes(b"half a part")
+
+    process = child(tmp_path)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    assert int(re.search(r"([\d,]+) of them done before", out)[1].replace(",", "")) >= 50
+    assert digest(tmp_path / uninterrupted.name) == digest(uninterrupted)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_two_processes_at_once_make_one_cache(tmp_path, uninterrupted):
+    processes = [child(tmp_path) for _ in range(2)]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert sorted("converting" in out for out in outputs) == [False, True]
+    assert digest(tmp_path / uninterrupted.name) == digest(uninterrupted)
+
+
+def test_a_bad_recording_is_refused_by_name_or_skipped_and_counted(tmp_path, capsys):
+    root = nmnist(tmp_path / "data")
+    bad = root / "Train" / "4" / "00004.bin"
+    bad.write_bytes(bad.read_bytes()[:-2])
+    (root / "Test" / "2" / "00002.bin").write_bytes(b"")
+    settings, cache = FrameSettings(5, (34, 34)), tmp_path / "cache"
+    with pytest.raises(
+        DataError, match=r"nmnist t\w+ recording \d, .*0000[24]\.bin: (truncated|no events)"
+    ):
+        frames.load(found(root), settings, cache)
+    assert not [path for path in cache.iterdir() if path.is_dir() and path.suffix != ".partial"]
+
+    splits = frames.load(found(root), settings._replace(skip_bad=True), cache)
+    assert splits["train"][1].tolist() == [1, 2, 3, 5, 6]
+    assert splits["test"][1].tolist() == [1, 3]
+    assert "2 recordings could not be used" in capsys.readouterr().out
+    frames.load(found(root), settings._replace(skip_bad=True), cache)
+    assert "2 recordings could not be used" in capsys.readouterr().out
+
+    for path in root.glob("Test/*/*.bin"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="nmnist test: every recording is bad"):
+        frames.load(found(root), settings._replace(skip_bad=True), cache)
+
+
+def test_a_file_that_ends_its_decoder_is_found(tmp_path):
+    """These bytes of an AEDAT-4 header abort the decoder and with it the process it runs in."""
+    for label, cls in enumerate(recordings.CIFAR_CLASSES[:2]):
+        (tmp_path / cls).mkdir()
+        for number in range(10):
+            path = tmp_path / cls / f"cifar10_{cls}_{number}.aedat4"
+            write_aedat4(path, draw_events(300, seed=10 * label + number))
+    damaged = bytearray(path.read_bytes())
+    for place, value in ((237, 0xD9), (323, 0xC6), (334, 0xEB), (337, 0x54)):
+        damaged[place] = value
+    path.write_bytes(damaged)
+    source = recordings.find("cifar10dvs", tmp_path, partial=True)
+    settings = FrameSettings(4, (64, 64))
+    with pytest.raises(DataError, match=r"(?s)test recording 1, .*automobile_9\.aedat4: damaged"):
+        frames.load(source, settings, tmp_path / "cache")
+    splits = frames.load(source, settings._replace(skip_bad=True), tmp_path / "cache")
+    assert [len(labels) for _, labels in splits.values()] == [18, 1]
+
+
+def test_frames_do_not_depend_on_the_folders_order(tmp_path):
+    """The same files written in another order: the same examples in the same order."""
+    results = []
+    for name, order in (("a", range(10)), ("b", reversed(range(10)))):
+        for number in order:
+            folder = tmp_path / name / "dog"
+            folder.mkdir(parents=True, exist_ok=True)
+            write_aedat2(folder / f"cifar10_dog_{number}.aedat", draw_events(400, seed=number))
+        source = recordings.find("cifar10dvs", tmp_path / name, partial=True)
+        results.append(frames.load(source, FrameSettings(4, (64, 64)), tmp_path / name / "cache"))
+    for split in ("train", "test"):
+        np.testing.assert_array_equal(results[0][split][0], results[1][split][0])
