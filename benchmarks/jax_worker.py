@@ -170,7 +170,10 @@ class Events(Step):
     def build(self):
         spec = self.spec
         super().build()
-        model = models.build(spec["network"], spec["classes"], dtype=jnp.dtype(spec["dtype"]))
+        mesh = training.make_mesh(jax.devices()[:1]) if self.config.kernel == "pallas" else None
+        model = models.build(
+            spec["network"], spec["classes"], dtype=jnp.dtype(spec["dtype"]), mesh=mesh
+        )
         shape = (spec["batch"], spec["timesteps"], spec["size"], spec["size"], spec["channels"])
         x = jnp.asarray(np.random.default_rng(0).normal(size=shape), spec["dtype"])
         self.data = x, self.data[1]

@@ -125,3 +125,9 @@ def write(name, records):
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({**machine(), "records": records}, indent=1) + "\n")
     print(f"wrote {path}")
+
+
+def read(name):
+    """The records of results/NAME.json, none where there is no such file."""
+    path = HERE / "results" / f"{name}.json"
+    return json.loads(path.read_text())["records"] if path.exists() else []
