@@ -54,7 +54,7 @@ def main(_):
         if sample is not None and not 0 <= sample < examples:
             raise config.ConfigError(f"--sample={sample} must lie in 0..{examples - 1}")
         program = training.make_program(settings, 1, training.make_mesh())
-        state = checkpoints.restore(step, training.abstract_state(program))
+        state, _ = checkpoints.restore(step, training.abstract_state(program))
 
     spec = data.spec(settings.dataset, settings.frame_size)
     layers = summary.neuron_layers(program.model, (settings.timesteps, *spec.shape))

@@ -3,6 +3,8 @@
 python train.py --config configs/digits.py --workdir runs/digits --config.epochs=5
 """
 
+import contextlib
+import math
 import sys
 import time
 from pathlib import Path
@@ -15,12 +17,14 @@ from dalif_jax import analysis, config, data, recordings, summary, training
 from dalif_jax.checkpoint import Checkpoints
 from dalif_jax.command import (
     NonFinite,
+    Signals,
     accelerator_warning,
     compilation_cache,
+    only_one,
     parse_flags,
     report_errors,
 )
-from dalif_jax.evaluation import evaluate, write_report
+from dalif_jax.evaluation import Interrupted, evaluate, write_report
 from dalif_jax.runlog import Progress, RunLog
 
 config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
@@ -47,6 +51,12 @@ def main(_):
     if not workdir:
         raise config.ConfigError("--workdir is missing: the folder this run is to live in")
 
+    with only_one(workdir):
+        train(settings, workdir, shape)
+
+
+def train(settings, workdir, shape):
+    """Train what a checked config says, from where the workdir stands, and measure the result."""
     # ---- Data, whole and replicated on the devices; the batch's indices are sharded.
     if flags.FLAGS.download:
         recordings.download(settings.dataset, settings.data_dir)
@@ -57,106 +67,151 @@ def main(_):
     mesh = training.make_mesh()
     program = training.make_program(settings, steps, mesh)
     splits = {name: jax.device_put(split, program.replicated) for name, split in splits.items()}
-    train = splits["train"]
+    examples = splits["train"]
     # Curves and `best` use the held-out part where there is one, else the test set, and say so.
     selection = "validation" if "validation" in splits else "test"
     epoch_order = jax.jit(
         lambda epoch: data.epoch_order(
-            settings.seed, epoch, len(train.labels), settings.batch_size
+            settings.seed, epoch, len(examples.labels), settings.batch_size
         ),
         out_shardings=program.order_sharding,
     )
-
     layers = summary.neuron_layers(program.model, shape)
+    names = [row.name for row in summary.layers(program.model, shape)]
 
-    def measure(state, split):
-        return evaluate(program, state, *splits[split], settings, layers)
+    with (
+        Signals() as signals,
+        Checkpoints(Path(workdir) / "checkpoints", settings.keep) as checkpoints,
+    ):
 
-    with Checkpoints(Path(workdir) / "checkpoints", settings.keep) as checkpoints:
-        # ---- State: the newest checkpoint of this workdir, else the seed's initial weights.
-        newest = checkpoints.newest()
-        if newest is None:
-            state, step = program.init(), 0
-        else:
-            state, step = checkpoints.restore(newest, training.abstract_state(program)), newest
+        def measure(split):
+            stop = lambda: signals.received is not None  # noqa: E731
+            return evaluate(program, state, *splits[split], settings, layers, stop)
+
+        # ---- State: the newest checkpoint that is whole, else the seed's initial weights.
+        restored = checkpoints.restore_newest(training.abstract_state(program))
+        step, state, extra = restored or (0, program.init(), None)
+        extra = extra or {}
+        if restored:
             print(f"continuing {workdir} after step {step}")
         print(
             f"{jax.device_count()} x {jax.devices()[0].device_kind}, {settings.dtype}: "
-            f"{len(train.labels)} training images, {steps} steps an epoch, {total_steps} in all"
+            f"{len(examples.labels)} training examples, {steps} steps an epoch, "
+            f"{total_steps} in all"
         )
 
         # ---- The loop. Metrics stay on the device until a line is printed.
         progress = Progress(total_steps, step, steps, settings.batch_size)
         with RunLog(workdir, step) as log:
-            unread, due, order = [], None, None
+            unread, due, order = extra.get("unread", []), None, None
+            ended = extra.get("epoch_ended", False)  # and its evaluation is still to be done
+            saved = step if restored else None
             started = time.perf_counter()
-            while step < total_steps:
+
+            def read(due):
+                """Record the metrics of `due`, the steps up to one; see read_metrics."""
+                read_metrics(*due, log, progress, steps, state, names)
+
+            while True:
+                if ended:
+                    epoch, last = step // steps, step == total_steps
+                    # A signal stops the evaluation; it is done when the run continues.
+                    with progress.paused(), contextlib.suppress(Interrupted):
+                        score = None
+                        if epoch % settings.eval_every == 0 or last:
+                            record = measure(selection)
+                            score = record["accuracy"]
+                            log.write("eval", step, {"epoch": epoch, "split": selection, **record})
+                            print(
+                                f"epoch {epoch}/{settings.epochs}  {selection} loss "
+                                f"{record['loss']:.4f}  accuracy {score:.2%}",
+                                flush=True,
+                            )
+                        ended = False
+                        # Everything up to here was seen to be finite: this state is worth keeping.
+                        if epoch % settings.checkpoint_every == 0 or last:
+                            checkpoints.save(step, state, score)
+                            saved = step
+                if signals.received:
+                    if due:
+                        read(due)
+                    if saved != step:
+                        values = jax.device_get(unread)
+                        check_finite(values, step, log, state, names)
+                        rest = [{key: float(row[key]) for key in SCALARS} for row in values]
+                        checkpoints.save(step, state, extra={"unread": rest, "epoch_ended": ended})
+                    checkpoints.finish()
+                    print(f"saved after step {step}; the same command continues")
+                    sys.exit(signals.exit_code)
+                if step >= total_steps:
+                    break
+
                 if order is None or step % steps == 0:
                     order = epoch_order(step // steps)
                 # The guard proves that a step moves nothing between host and devices.
                 with jax.transfer_guard("disallow"):
-                    state, metrics = program.train_step(state, *train, order)
+                    state, metrics = program.train_step(state, *examples, order)
                 step += 1
                 unread.append(metrics)
                 # Metrics are read while the next step runs: waiting for them leaves nothing idle.
                 if due:
-                    read_metrics(*due, log, progress, steps)
+                    read(due)
                     due = None
-                epoch_ends = step % steps == 0
-                if step % settings.log_every == 0 or epoch_ends:
+                ended = step % steps == 0
+                if step % settings.log_every == 0 or ended:
                     due, unread = (unread, step), []
-                if not epoch_ends:
-                    continue
-                read_metrics(*due, log, progress, steps)
-                due = None
-
-                epoch, last = step // steps, step == total_steps
-                score = None
-                with progress.paused():
-                    if epoch % settings.eval_every == 0 or last:
-                        record = measure(state, selection)
-                        score = record["accuracy"]
-                        log.write("eval", step, {"epoch": epoch, "split": selection, **record})
-                        print(
-                            f"epoch {epoch}/{settings.epochs}  {selection} loss "
-                            f"{record['loss']:.4f}  accuracy {score:.2%}",
-                            flush=True,
-                        )
-                    # Everything up to here was seen to be finite, so this state is worth keeping.
-                    if epoch % settings.checkpoint_every == 0 or last:
-                        checkpoints.save(step, state, score)
-            checkpoints.wait()
+                if ended:
+                    read(due)
+                    due = None
+            checkpoints.finish()
             seconds = time.perf_counter() - started
 
         # ---- The result: the last epoch's, on the test set; curves beside it.
-        results = {name: measure(state, name) for name in splits if name != "train"}
+        try:
+            results = {name: measure(name) for name in splits if name != "train"}
+        except Interrupted:
+            sys.exit(signals.exit_code)
         write_report(workdir, settings, state, step, "newest", results)
         for path in analysis.draw_all(workdir):
             print(f"drew {path}")
         print(f"trained and measured in {seconds:.0f} s; python eval.py --workdir {workdir}")
 
 
-def read_metrics(unread, step, log, progress, steps):
-    """Fetch the metrics of the steps up to `step`, record the last of them, print its line.
+SCALARS = ("loss", "accuracy", "grad_norm", "learning_rate")
+
+
+def check_finite(values, step, log, state, names):
+    """Stop where the metrics of the steps up to `step` hold a loss or gradient that is no number.
 
     Raises:
-      NonFinite: names every step whose loss or gradient is not finite.
+      NonFinite: names every such step, and where the first of them stopped being finite.
     """
-    values = jax.device_get(unread)
     first = step - len(values) + 1
     bad = [
         first + i
         for i, row in enumerate(values)
-        if not all(abs(float(row[key])) < float("inf") for key in ("loss", "grad_norm"))
+        if not all(math.isfinite(row[key]) for key in ("loss", "grad_norm"))
     ]
-    newest = {key: float(value) for key, value in values[-1].items()}
-    if bad:
-        log.write("nonfinite", bad[0], {"steps": bad})
-        raise NonFinite(
-            f"loss or gradient not finite at step{'s' * (len(bad) > 1)} "
-            f"{', '.join(map(str, bad))}; the checkpoints of earlier epochs are intact. "
-            "A smaller learning_rate or a warm-up is the usual cure"
-        )
+    if not bad:
+        return
+    log.write("nonfinite", bad[0], {"steps": bad})
+    where = training.first_not_finite(values[bad[0] - first]["finite"], state, names)
+    raise NonFinite(
+        f"loss or gradient not finite at step{'s' * (len(bad) > 1)} "
+        f"{', '.join(map(str, bad))}, first in the {where or 'loss'}; the checkpoints of earlier "
+        "epochs are intact. A smaller learning_rate or a warm-up is the usual cure"
+    )
+
+
+def read_metrics(unread, step, log, progress, steps, state, names):
+    """Fetch the metrics of the steps up to `step`, record the last of them, print its line.
+
+    Raises:
+      NonFinite: see check_finite.
+    """
+    values = jax.device_get(unread)
+    check_finite(values, step, log, state, names)
+    newest = {key: float(values[-1][key]) for key in SCALARS}
     # The mean over the steps since the last record: one batch alone is noise.
     for key in ("loss", "accuracy"):
         newest[key] = sum(float(row[key]) for row in values) / len(values)

@@ -3,7 +3,9 @@ r"""N-MNIST, real recordings of an event camera before moving digits; trains on 
     python train.py --config configs/nmnist.py --workdir runs/nmnist \
         --config.data_dir=...
 
-Not of the paper: a small network, for two CPU cores and a part of the 60,000 recordings.
+Not of the paper: a small network, for two CPU cores and a part of the 60,000 recordings. Expected:
+98.00 % of 100 test recordings (Wilson's 95 % interval 93.0 to 99.4 %) after training on the 1,000
+recordings of the lowest numbers in Train/, measured on two CPU cores in 11 minutes.
 """
 
 from configs.base import get_config as base

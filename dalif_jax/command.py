@@ -1,25 +1,84 @@
 """What both commands share: flags with clear errors, and a warning for an idle accelerator."""
 
+import contextlib
 import functools
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
 import jax
 from absl import flags, logging
+from filelock import FileLock, Timeout
 
 from dalif_jax import config
 from dalif_jax.checkpoint import CheckpointError
 from dalif_jax.data import DataError
+from dalif_jax.runlog import LogError
 
 
 class NonFinite(RuntimeError):
     """The loss or the gradient stopped being a number; nothing after it was saved."""
 
 
+class Signals:
+    """SIGTERM and SIGINT noted, not obeyed: the loop ends its step, saves, and exits by itself.
+
+    Further signals change nothing, so that a save is never cut short.
+    """
+
+    def __init__(self):
+        self.received = None  # the first one
+
+    def __enter__(self):
+        self._before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, _):
+        if self.received is None:
+            self.received = number
+            name = signal.Signals(number).name
+            print(f"\n{name}: the step is finished and saved, then this run stops", flush=True)
+
+    @property
+    def exit_code(self):
+        """What shells expect of a program ended by the signal: 143 or 130."""
+        return 128 + self.received
+
+
+@contextlib.contextmanager
+def only_one(workdir):
+    """Hold the workdir's lock, or refuse at once. The kernel frees it when the process ends.
+
+    Raises:
+      ConfigError: another process is using the workdir.
+    """
+    created = not Path(workdir).exists()
+    Path(workdir).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(Path(workdir) / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise config.ConfigError(
+            f"another process is training in {workdir}; use another --workdir, or stop it first"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+        # What never became a run leaves nothing behind.
+        if created and [path.name for path in Path(workdir).iterdir()] == [".lock"]:
+            (Path(workdir) / ".lock").unlink()
+            Path(workdir).rmdir()
+
+
 # What a user can mend.
-MISTAKES = (config.ConfigError, DataError, CheckpointError)
+MISTAKES = (config.ConfigError, DataError, CheckpointError, LogError)
 
 
 def parse_flags(argv):

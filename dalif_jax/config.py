@@ -21,6 +21,8 @@ KERNELS = ("xla", "pallas")
 SCHEDULES = ("cosine", "onecycle", "constant")
 # Where the data lies does not change a run.
 NOT_THE_RUN = ("data_dir", "cache_dir")
+# What a run may be continued with: how long, and what it leaves behind when.
+MAY_CHANGE = ("epochs", "eval_every", "checkpoint_every", "keep", "log_every", "eval_batch_size")
 
 
 class ConfigError(ValueError):
@@ -79,7 +81,7 @@ def validate(config, devices=1):
     events = SPECS[config.dataset].events
     augments = EVENT_AUGMENTS if events else AUGMENTS
     for name in config.augment:
-        if name not in augments:
+        if not isinstance(name, str) or name not in augments:
             raise ConfigError(
                 f"unknown augment {name!r} for {config.dataset}, which holds "
                 f"{'events' if events else 'images'}; known: {', '.join(augments)}"
@@ -144,12 +146,23 @@ def to_json(config):
 
 
 def from_json(values, where):
-    """Config from what to_json wrote. Raises ConfigError on keys this version does not know."""
+    """Config from what to_json wrote.
+
+    Raises:
+      ConfigError: a key this version does not know, or a value of another type.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} holds no settings but {values!r:.50}")
     config = base_config()
     for key, value in values.items():
         if key not in config:
             raise unknown_key(key, f"in {where}")
-        config[key] = tuple(value) if isinstance(value, list) else value
+        if value is None and config[key] is not None:
+            raise ConfigError(f"{key}=null in {where}: {type(config[key]).__name__} expected")
+        try:
+            config[key] = tuple(value) if isinstance(value, list) else value
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{key}={value!r:.50} in {where}: {error}") from error
     return config
 
 
@@ -172,24 +185,29 @@ def load(workdir):
 def claim(workdir, config):
     """Write config.json into a new workdir, or check that an old one belongs to this config.
 
+    Keys of MAY_CHANGE may differ: they are printed, and written anew.
+
     Raises:
       ConfigError: the workdir holds a run of another config; lists the keys that differ.
     """
     path = Path(workdir) / "config.json"
     if path.exists():
         before, now = to_json(load(workdir)), to_json(config)
-        differing = [
-            f"  {key}: {before[key]!r} there, {now[key]!r} now"
+        differing = {
+            key: f"  {key}: {before[key]!r} there, {now[key]!r} now"
             for key in now
             if before[key] != now[key] and key not in NOT_THE_RUN
-        ]
-        if differing:
+        }
+        refused = [line for key, line in differing.items() if key not in MAY_CHANGE]
+        if refused:
             raise ConfigError(
                 f"{workdir} belongs to a run with another config:\n"
-                + "\n".join(differing)
+                + "\n".join(refused)
                 + "\nuse another --workdir, or the same settings to continue that run"
             )
-        return
+        if not differing:
+            return
+        print(f"{workdir} continues with changed settings:\n" + "\n".join(differing.values()))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".json.tmp")
     temporary.write_text(json.dumps(to_json(config), indent=2) + "\n")

@@ -13,7 +13,11 @@ from dalif_jax.neurons import NEURONS
 from dalif_jax.training import prepare
 
 
-def evaluate(program, state, images, labels, config, layers):
+class Interrupted(Exception):
+    """An evaluation was given up because the run is to stop."""
+
+
+def evaluate(program, state, images, labels, config, layers, stop=lambda: False):
     """Accuracy, loss and what each neuron layer did, over all examples of a split.
 
     Args:
@@ -21,11 +25,13 @@ def evaluate(program, state, images, labels, config, layers):
       state: TrainState; its averaged weights are used where it holds them.
       images, labels: the split on the devices, as in training.make_program.
       layers: {name: NeuronLayer} from summary.neuron_layers.
+      stop: asked before every batch whether to give up.
     Returns:
       dict: accuracy (0..1), loss (nats), examples, and per layer alpha, beta, firing_rate (spikes
       per neuron and timestep), spikes and synaptic_operations (Python integers, summed over the
       split and its timesteps; each spike weighted by the synapses it drives).
     Raises:
+      Interrupted: `stop` said so.
       AssertionError: the batches did not cover the split exactly once.
     """
     total = {"loss": 0.0, "correct": 0, "examples": 0}
@@ -33,6 +39,8 @@ def evaluate(program, state, images, labels, config, layers):
     pending = None
     # The host sums one batch late, so that the next is already running.
     for indices, valid in [*eval_batches(len(labels), config.eval_batch_size), (None, None)]:
+        if stop():
+            raise Interrupted
         done = pending
         if indices is not None:
             batch = jax.device_put((indices, valid), program.sharded)

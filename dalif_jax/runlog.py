@@ -8,12 +8,16 @@ import time
 from pathlib import Path
 
 
+class LogError(ValueError):
+    """A metrics.jsonl cannot be read; the message names file and line."""
+
+
 def read_metrics(path):
     """The records of a metrics.jsonl, in order; a torn last line (a kill) is left out.
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: another line is not a JSON object; names file and line.
+      LogError: another line is not a JSON object; names file and line.
     """
     records = []
     lines = Path(path).read_bytes().split(b"\n")
@@ -21,10 +25,12 @@ def read_metrics(path):
     for number, line in enumerate(lines[:-1], 1):
         try:
             record = json.loads(line)
-            if not isinstance(record, dict) or "step" not in record or "kind" not in record:
+            if not isinstance(record, dict) or "kind" not in record:
                 raise ValueError("no record of a kind and a step")
+            if not isinstance(record.get("step"), int):
+                raise ValueError("its step is no integer")
         except ValueError as error:
-            raise ValueError(f"{path} line {number} is not a metrics record: {error}") from error
+            raise LogError(f"{path} line {number} is not a metrics record: {error}") from error
         records.append(record)
     return records
 

@@ -146,7 +146,8 @@ def make_program(config, steps_per_epoch, mesh):
       images uint8 [N, H, W, C] (counts of events [N, T, H, W, 2]) and labels int32 [N] are the
       whole training set, replicated; order int32 [steps_per_epoch, batch] is this epoch's, sharded
       over the batch. The state is donated.
-      metrics: scalars `loss`, `accuracy`, `grad_norm`, `learning_rate`.
+      metrics: scalars `loss`, `accuracy`, `grad_norm`, `learning_rate`, and `finite`, what
+      `finite_layers` reads.
     eval_step(state, images, labels, indices, valid):
       indices int32 [B], valid bool [B]; returns sums over the valid examples: `loss`, `correct`,
       `examples`, and `spikes`: {layer: int32 [H, W]}, summed over batch, time and channels.
@@ -235,6 +236,7 @@ def make_program(config, steps_per_epoch, mesh):
             "accuracy": accuracy,
             "grad_norm": optax.tree.norm(grads),
             "learning_rate": schedule(state.step),
+            "finite": {"running statistics": finite(batch_stats), "gradient": finite(grads)},
         }
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
@@ -279,6 +281,41 @@ def make_program(config, steps_per_epoch, mesh):
         sharded=sharded,
         order_sharding=order_sharding,
     )
+
+
+def finite(tree):
+    """bool [leaves] in the order of the tree: whether every value of a leaf is a number."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)])
+
+
+def first_not_finite(flags, state, layers):
+    """Where a step stopped being finite.
+
+    Args:
+      flags: the step's metrics["finite"], on the host.
+      state: a TrainState, for the names.
+      layers: the names of all layers in the order they run.
+    Returns:
+      "running statistics of LAYER", the first in the order of the forward pass; else "gradient of
+      LAYER", the first of the backward pass, which runs from the last layer to the first; else
+      None.
+    """
+
+    def reached(kind, tree, order):
+        for path, is_finite in zip(
+            jax.tree_util.tree_leaves_with_path(tree), flags[kind], strict=True
+        ):
+            if not is_finite:
+                name = "/".join(key.key for key in path[0])
+                yield max((i, layer) for i, layer in enumerate(order) if name.startswith(layer))
+
+    for kind, tree, order in (
+        ("running statistics", state.batch_stats, layers),
+        ("gradient", state.params, layers[::-1]),
+    ):
+        if found := sorted(reached(kind, tree, order)):
+            return f"{kind} of {found[0][1]}"
+    return None
 
 
 def abstract_state(program):

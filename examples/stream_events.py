@@ -26,7 +26,7 @@ def load(workdir):
         step = checkpoints.newest()
         if step is None:
             raise SystemExit(f"error: {workdir} holds no checkpoint yet")
-        state = checkpoints.restore(step, training.abstract_state(program))
+        state, _ = checkpoints.restore(step, training.abstract_state(program))
     params = state.params if state.ema is None else state.ema
     return settings, program.model, {"params": params, "batch_stats": state.batch_stats}
 

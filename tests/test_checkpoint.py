@@ -39,9 +39,9 @@ def like(devices):
 def test_restored_bit_equal_onto_other_devices(tmp_path):
     with Checkpoints(tmp_path / "c", 2) as checkpoints:
         checkpoints.save(3, state(1.5), 0.5)
-        checkpoints.wait()
+        checkpoints.finish()
         for devices in (1, 4, 8):
-            restored = checkpoints.restore(3, like(devices))
+            restored, _ = checkpoints.restore(3, like(devices))
             assert len(restored["kernel"].sharding.device_set) == devices
             for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(state(1.5)), strict=True):
                 assert a.dtype == b.dtype and np.asarray(a).tobytes() == np.asarray(b).tobytes()
@@ -52,10 +52,10 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
         assert checkpoints.newest() is None and checkpoints.best() is None
         for step, score in enumerate([0.1, 0.9, None, 0.3, 0.2, None], 1):
             checkpoints.save(step, state(step), score)
-        checkpoints.wait()
+        checkpoints.finish()
         assert checkpoints.steps() == [2, 5, 6]
         assert checkpoints.newest() == 6 and checkpoints.best() == 2
-        assert checkpoints.restore(2, like(1))["scalar"] == 2
+        assert checkpoints.restore(2, like(1))[0]["scalar"] == 2
     with Checkpoints(tmp_path / "c", 2, create=False) as checkpoints:
         assert checkpoints.newest() == 6 and checkpoints.best() == 2
 
@@ -63,7 +63,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
 def test_without_scores_there_is_no_best(tmp_path):
     with Checkpoints(tmp_path / "c", 1) as checkpoints:
         checkpoints.save(1, state())
-        checkpoints.wait()
+        checkpoints.finish()
         assert checkpoints.newest() == 1 and checkpoints.best() is None
 
 
@@ -76,9 +76,9 @@ def test_a_saved_state_may_be_donated_at_once(tmp_path):
         checkpoints.save(1, {"x": x})
         for _ in range(5):
             x = step(x)
-        checkpoints.wait()
+        checkpoints.finish()
         spec = {"x": jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)}
-        np.testing.assert_array_equal(checkpoints.restore(1, spec)["x"], expected)
+        np.testing.assert_array_equal(checkpoints.restore(1, spec)[0]["x"], expected)
 
 
 def test_errors_name_step_and_folder(tmp_path):
@@ -86,36 +86,11 @@ def test_errors_name_step_and_folder(tmp_path):
         Checkpoints(tmp_path / "nowhere", 1, create=False)
     with Checkpoints(tmp_path / "c", 3) as checkpoints:
         checkpoints.save(2, state())
-        checkpoints.wait()
+        checkpoints.finish()
         with pytest.raises(CheckpointError, match="step 1 was not saved"):
             checkpoints.save(1, state())
         with pytest.raises(CheckpointError, match=f"step 9 of {tmp_path}"):
             checkpoints.restore(9, like(1))
-
-
-# In a process of its own: a failed restore leaves orbax's unawaited coroutines behind.
-OTHER_SHAPE = """
-import sys, jax, jax.numpy as jnp
-from dalif_jax.checkpoint import CheckpointError, Checkpoints
-with Checkpoints(sys.argv[1], 1) as checkpoints:
-    checkpoints.save(2, {"x": jnp.zeros((64, 33))})
-    checkpoints.wait()
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    try:
-        like = jax.ShapeDtypeStruct((64, 32), jnp.float32, sharding=sharding)
-        checkpoints.restore(2, {"x": like})
-    except CheckpointError as error:
-        print("refused:", error)
-"""
-
-
-def test_another_shape_is_refused(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", OTHER_SHAPE, str(tmp_path / "c")],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=120,
-    )  # fmt: skip
-    assert "refused: step 2 of" in done.stdout
-    assert "(64, 32)" in done.stdout and "(64, 33)" in done.stdout
 
 
 KILLED = """
@@ -123,7 +98,7 @@ import sys, time, jax.numpy as jnp
 from dalif_jax.checkpoint import Checkpoints
 with Checkpoints(sys.argv[1], 3) as checkpoints:
     checkpoints.save(1, {"x": jnp.full((1000,), 1.0)})
-    checkpoints.wait()
+    checkpoints.finish()
     print("one", flush=True)
     checkpoints.save(2, {"x": jnp.arange(60_000_000.0)})
     print("two", flush=True)
@@ -149,7 +124,7 @@ def test_a_kill_during_a_save_leaves_the_step_before(tmp_path):
         spec = jax.ShapeDtypeStruct(
             (1000,), jnp.float32, sharding=NamedSharding(one, PartitionSpec())
         )
-        assert (checkpoints.restore(1, {"x": spec})["x"] == 1.0).all()
+        assert (checkpoints.restore(1, {"x": spec})[0]["x"] == 1.0).all()
         checkpoints.save(2, {"x": jnp.zeros(1000)})
-        checkpoints.wait()
+        checkpoints.finish()
         assert checkpoints.newest() == 2

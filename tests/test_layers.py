@@ -6,19 +6,24 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a file imports only from lower rows.
 LAYERS = [
-    {"surrogate", "losses", "autoaugment", "norm", "convolution", "data", "checkpoint", "runlog"},
-    {"augment", "fused", "analysis"},
-    {"neurons"},
-    {"models"},
+    {"surrogate", "losses", "autoaugment", "norm", "convolution", "checkpoint", "runlog", "events"},
+    {"augment", "kernel", "analysis", "aedat", "moving_digits"},
+    {"event_augment", "fused", "recordings"},
+    {"frames", "neurons"},
+    {"data", "models"},
     {"config", "summary"},
-    {"training", "evaluation"},
+    {"training"},
+    {"evaluation"},
     {"command"},
 ]
 ONLY_IN = {
     "orbax": {"checkpoint"},
     "matplotlib": {"analysis"},
     "tensorboardX": {"runlog"},
-    "sklearn": {"data"},
+    "sklearn": {"data", "moving_digits"},
+    "tonic": {"events", "recordings"},
+    "joblib": {"frames"},
+    "filelock": {"frames", "command"},
     "tensorflow_datasets": {"data"},
     "optax": {"training"},
 }

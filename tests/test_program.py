@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHORT = (
     "--config.model=tiny", "--config.timesteps=2", "--config.epochs=4", "--config.log_every=7",
 )  # fmt: skip
+OPTIMISED = {k: v for k, v in os.environ.items() if k != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
 RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem[0] != "_")
 
 
@@ -25,7 +26,7 @@ def command(script, *arguments, **environment):
     return {
         "args": [sys.executable, script, *map(str, arguments)],
         "cwd": ROOT,
-        "env": {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", **environment},
+        "env": {**OPTIMISED, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", **environment},
         "stdout": subprocess.PIPE,
         "stderr": subprocess.STDOUT,
         "text": True,
