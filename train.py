@@ -50,6 +50,11 @@ def main(_):
         return
     if not workdir:
         raise config.ConfigError("--workdir is missing: the folder this run is to live in")
+    if "://" in workdir:
+        raise config.ConfigError(
+            f"--workdir={workdir} is no folder: a run needs a file system for its lock and log; "
+            "train on a local disk and copy the run, or mount the bucket"
+        )
 
     with only_one(workdir):
         train(settings, workdir, shape)

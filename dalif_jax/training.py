@@ -217,7 +217,8 @@ def make_program(config, steps_per_epoch, mesh):
             # The next example of the batch, made again where it is needed: examples stay in place.
             other, labels_other = batch_of(state.step, images, labels, order, shift=1)
             key = jax.random.fold_in(seed_key(config.seed, MIXUP), state.step)
-            share = jax.random.beta(key, config.mixup, config.mixup, labels_x.shape, jnp.float32)
+            wide = jnp.promote_types(dtype, jnp.float32)
+            share = jax.random.beta(key, config.mixup, config.mixup, labels_x.shape, wide)
             weight = share.reshape(-1, *[1] * (x.ndim - 1)).astype(dtype)
             x = weight * x + (1 - weight) * other
             targets = [(share, labels_x), (1.0 - share, labels_other)]

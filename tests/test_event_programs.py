@@ -46,8 +46,12 @@ def nmnist(root):
 @pytest.mark.parametrize(
     ("recipe", "write", "test", "more"),
     [
-        ("cifar10dvs_r20", cifar10dvs, 3, ("--config.frame_size=16",)),
-        ("dvsgesture_vgg11", dvsgesture, 12, ("--config.frame_size=16",)),
+        pytest.param(
+            "cifar10dvs_r20", cifar10dvs, 3, ("--config.frame_size=16",), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "dvsgesture_vgg11", dvsgesture, 12, ("--config.frame_size=16",), marks=pytest.mark.slow
+        ),
         ("nmnist", nmnist, 4, ("--config.split_by=time",)),
     ],
 )

@@ -229,6 +229,12 @@ def test_an_unknown_key_inside_a_recipe_is_named(tmp_path):
     assert "inside the recipe" in out and "did you mean 'learning_rate'" in out
 
 
+def test_a_bucket_is_no_workdir():
+    code, out = train("gs://bucket/run")
+    assert code == 2 and "needs a file system for its lock" in out
+    assert not (ROOT / "gs:").exists()
+
+
 def test_eval_without_a_run_says_so(tmp_path):
     code, out = run("eval.py", "--workdir", tmp_path)
     assert code == 2 and "config.json does not exist" in out
@@ -288,3 +294,32 @@ def test_dry_run_needs_no_data():
     )
     assert code == 0 and "parameters: 21797738" in out
     assert "stage3_block2/neuron1" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipes_step_can_be_lowered_for_gpus_and_tpus(recipe):
+    """On a machine that has neither: what they cannot run does not land."""
+    import importlib
+
+    import jax
+    import jax.numpy as jnp
+
+    from dalif_jax import data, training
+
+    settings = importlib.import_module(f"configs.{recipe}").get_config()
+    settings.dtype = "bfloat16"
+    settings.batch_size = 8
+    spec = data.spec(settings.dataset, settings.frame_size)
+    program = training.make_program(settings, 4, training.make_mesh())
+    shape = (settings.timesteps, *spec.shape) if spec.events else spec.shape
+    arguments = (
+        training.abstract_state(program),
+        jax.ShapeDtypeStruct((32, *shape), jnp.uint8),
+        jax.ShapeDtypeStruct((32,), jnp.int32),
+        jax.ShapeDtypeStruct((4, 8), jnp.int32),
+    )
+    traced = program.train_step.trace(*arguments)
+    for platform in ("cuda", "tpu"):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert "stablehlo.convolution" in text

@@ -9,6 +9,7 @@ import time
 import campaign
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from test_program import ROOT, run
 
@@ -27,6 +28,7 @@ def wait_for(process, start):
 # ---- 1. Kills.
 
 
+@pytest.mark.slow
 def test_kills_lose_nothing(tmp_path):
     found = campaign.kills(tmp_path, 3, 1)
     assert found["kills"] == 3 and found["with_an_unfinished_save_on_disk"] >= 1
@@ -42,6 +44,7 @@ def whole(tmp_path_factory):
     return campaign.result(folder / "run")
 
 
+@pytest.mark.slow
 def test_signals_save_the_step_and_lose_none(tmp_path, whole):
     """SIGTERM, SIGINT, and each twice, in mid-epoch or wherever they fall."""
     workdir, arguments, reached = tmp_path / "run", ("--config.epochs=30",), []
@@ -65,6 +68,7 @@ def test_signals_save_the_step_and_lose_none(tmp_path, whole):
     assert campaign.result(workdir) == whole
 
 
+@pytest.mark.slow
 def test_a_signal_during_the_last_evaluation_repeats_it(tmp_path, whole):
     workdir = tmp_path / "run"
     process = campaign.start(workdir, "--config.epochs=30", "--config.eval_batch_size=1")
@@ -90,7 +94,7 @@ def test_damaged_checkpoints_are_found_and_set_aside(tmp_path):
         cwd=ROOT, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads((tmp_path / "out.json").read_text())["corruptions"]["set_aside"] >= 8
+    assert json.loads((tmp_path / "out.json").read_text())["corruptions"]["set_aside"] >= 3
 
 
 def state(value):
@@ -165,6 +169,7 @@ def test_a_flipped_bit_that_orbax_restores_silently(tmp_path):
 FULL_DISK = """
 import resource, sys
 import jax.numpy as jnp
+import numpy as np
 from dalif_jax.checkpoint import CheckpointError, Checkpoints
 small, large = {"x": jnp.arange(10.0)}, {"x": jnp.arange(4_000_000.0)}
 with Checkpoints(sys.argv[1], 5) as checkpoints:
@@ -205,6 +210,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
+@pytest.mark.slow
 def test_training_goes_on_when_a_save_fails_and_a_failed_last_save_is_an_error(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", LIMITED, "train.py", "--config", "configs/digits.py", "--workdir",
@@ -302,6 +308,7 @@ def test_another_network_is_refused_without_falling_back(tmp_path, change, messa
 # ---- 7. Two processes in one workdir.
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_at_once_and_no_lock_is_left(tmp_path):
     workdir = tmp_path / "run"
     first = campaign.start(workdir, "--config.epochs=400")
@@ -322,6 +329,7 @@ def test_a_second_process_is_refused_at_once_and_no_lock_is_left(tmp_path):
 # ---- 8. and 9. Changed settings, a finished run again.
 
 
+@pytest.mark.slow
 def test_a_finished_run_may_go_on_with_more_epochs_but_not_with_another_rate(tmp_path):
     workdir = tmp_path / "run"
     campaign.finish(workdir, "--config.epochs=3")
@@ -342,6 +350,38 @@ def test_a_finished_run_may_go_on_with_more_epochs_but_not_with_another_rate(tmp
         assert checkpoints.newest() == 4 * 17
 
 
+# ---- Elastic: another number of devices.
+
+
+@pytest.mark.slow
+def test_a_run_of_eight_devices_continues_on_four_one_and_sixteen(tmp_path):
+    """In float64 the devices' order of sums is all that differs; the data order is the same."""
+    arguments = ("--config.epochs=4", "--config.dtype=float64", "--config.batch_size=64")
+
+    def go(workdir, devices, epochs):
+        flag = f"--xla_force_host_platform_device_count={devices}"
+        code, out = run(
+            "train.py", "--config", "configs/digits.py", "--workdir", workdir, *campaign.RUN,
+            *arguments, f"--config.epochs={epochs}", "--config.schedule=constant",
+            "--config.warmup_epochs=0", XLA_FLAGS=flag,
+        )  # fmt: skip
+        assert code == 0 and f"{devices} x cpu" in out, out
+
+    go(tmp_path / "one", 1, 4)
+    for devices, epochs in ((8, 1), (4, 2), (1, 3), (16, 4)):
+        go(tmp_path / "many", devices, epochs)
+    states = []
+    with jax.enable_x64(True):
+        for name in ("one", "many"):
+            settings = config.load(tmp_path / name)
+            with Checkpoints(tmp_path / name / "checkpoints", 3, create=False) as checkpoints:
+                states.append(checkpoints.restore_newest(campaign.like(settings))[1])
+    for a, b in zip(*map(jax.tree.leaves, states), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
+    logs = [runlog.read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "many")]
+    assert [r["step"] for r in logs[0]] == [r["step"] for r in logs[1]]
+
+
 # ---- 11. Fuzzing; the soak in short.
 
 
@@ -360,5 +400,6 @@ def test_a_damaged_log_is_one_clear_line(tmp_path):
     assert "Traceback" not in out
 
 
+@pytest.mark.slow
 def test_memory_and_open_files_stay_flat(tmp_path):
     campaign.soak(tmp_path, 40)
