@@ -20,6 +20,7 @@ from dalif_jax.command import (
     Signals,
     accelerator_warning,
     compilation_cache,
+    join_cluster,
     only_one,
     parse_flags,
     report_errors,
@@ -30,6 +31,7 @@ from dalif_jax.runlog import Progress, RunLog
 config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
 flags.DEFINE_string("workdir", None, "Where the run lives; an existing run there is continued.")
 flags.DEFINE_bool("download", False, "Let tonic download a missing event set into data_dir first.")
+flags.DEFINE_bool("distributed", False, "Be one of several processes; JAX finds the others.")
 flags.DEFINE_bool("dry_run", False, "Check the config, print the layer table, stop without data.")
 
 
@@ -38,6 +40,8 @@ def main(_):
     settings, workdir = flags.FLAGS.config, flags.FLAGS.workdir
 
     # ---- What is asked for, checked before anything is read or compiled.
+    if flags.FLAGS.distributed:
+        join_cluster()
     accelerator_warning()
     compilation_cache()
     if settings.dtype == "float64":
@@ -68,7 +72,9 @@ def train(settings, workdir, shape):
     splits = config.load_data(settings)
     steps = data.steps_per_epoch(len(splits["train"].labels), settings.batch_size)
     total_steps = settings.epochs * steps
-    config.claim(workdir, settings)
+    first = jax.process_index() == 0  # of several processes the first alone writes
+    if first:
+        config.claim(workdir, settings)
     mesh = training.make_mesh()
     program = training.make_program(settings, steps, mesh)
     splits = {name: jax.device_put(split, program.replicated) for name, split in splits.items()}
@@ -107,7 +113,7 @@ def train(settings, workdir, shape):
 
         # ---- The loop. Metrics stay on the device until a line is printed.
         progress = Progress(total_steps, step, steps, settings.batch_size)
-        with RunLog(workdir, step) as log:
+        with RunLog(workdir, step, first) as log:
             unread, due, order = extra.get("unread", []), None, None
             ended = extra.get("epoch_ended", False)  # and its evaluation is still to be done
             saved = step if restored else None
@@ -137,7 +143,7 @@ def train(settings, workdir, shape):
                         if epoch % settings.checkpoint_every == 0 or last:
                             checkpoints.save(step, state, score)
                             saved = step
-                if signals.received:
+                if signals.reached(step):
                     if due:
                         read(due)
                     if saved != step:
@@ -176,6 +182,8 @@ def train(settings, workdir, shape):
             results = {name: measure(name) for name in splits if name != "train"}
         except Interrupted:
             sys.exit(signals.exit_code)
+        if not first:
+            return
         write_report(workdir, settings, state, step, "newest", results)
         for path in analysis.draw_all(workdir):
             print(f"drew {path}")

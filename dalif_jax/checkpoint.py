@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 UNSCORED = float("-inf")
@@ -82,6 +83,7 @@ class Checkpoints:
         self._failed = None  # what the last save failed with
         if create:
             self._clear_leftovers()
+        _together("opened")
         self._open()
 
     def _open(self):
@@ -186,7 +188,7 @@ class Checkpoints:
 
     def _clear_leftovers(self):
         """Remove what an unfinished save left. The run's lock says that none is under way."""
-        for path in self.folder.glob("*.orbax-checkpoint-tmp*"):
+        for path in self.folder.glob("*.orbax-checkpoint-tmp*") if not jax.process_index() else ():
             shutil.rmtree(path, ignore_errors=True)
 
     # ---- Reading.
@@ -295,9 +297,18 @@ class Checkpoints:
         while target.exists():
             number += 1
             target = self.folder / f"{step}.corrupt.{number}"
-        source.rename(target)
+        _together("damaged")
+        if not jax.process_index():
+            source.rename(target)
+        _together("set aside")
         _warn(f"{error}", f"It is set aside as {target}; the checkpoint before it is tried.")
         self._manager.reload()
+
+
+def _together(what):
+    """Wait until every process is here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"checkpoints {what}")
 
 
 def _warn(*lines):

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 from absl import flags, logging
 from filelock import FileLock, Timeout
+from jax.experimental import multihost_utils
 
 from dalif_jax import config
 from dalif_jax.checkpoint import CheckpointError
@@ -32,8 +33,17 @@ class Signals:
         self.received = None  # the first one
 
     def __enter__(self):
-        self._before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+        noted = (signal.SIGTERM, signal.SIGINT)
+        if jax.process_count() > 1:
+            noted = (signal.SIGINT,)  # JAX itself tells every process of a SIGTERM to one
+        self._before = {number: signal.signal(number, self._note) for number in noted}
         return self
+
+    def reached(self, step):
+        """Whether to stop after this step; of several processes all stop after the same one."""
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+            self.received = signal.SIGTERM
+        return self.received is not None
 
     def __exit__(self, *_):
         for number, handler in self._before.items():
@@ -51,6 +61,24 @@ class Signals:
         return 128 + self.received
 
 
+def join_cluster():
+    """Become one of several processes that train one run, as Slurm, Open MPI, Kubernetes or a TPU
+    pod describe it to JAX. All but the first keep silent: they write nothing.
+
+    Raises:
+      ConfigError: JAX finds no description of a cluster in the environment.
+    """
+    try:
+        jax.distributed.initialize()
+    except ValueError as error:
+        raise config.ConfigError(
+            f"--distributed, but JAX finds no cluster here: {error}. Start the command with srun, "
+            "mpirun, in a Kubernetes job or on every host of a TPU pod"
+        ) from error
+    if jax.process_index():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  open until the process ends
+
+
 @contextlib.contextmanager
 def only_one(workdir):
     """Hold the workdir's lock, or refuse at once. The kernel frees it when the process ends.
@@ -58,6 +86,9 @@ def only_one(workdir):
     Raises:
       ConfigError: another process is using the workdir.
     """
+    if jax.process_index():  # the first process holds the lock for all
+        yield
+        return
     created = not Path(workdir).exists()
     Path(workdir).mkdir(parents=True, exist_ok=True)
     lock = FileLock(Path(workdir) / ".lock", timeout=0)

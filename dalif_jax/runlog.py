@@ -43,7 +43,11 @@ class RunLog:
     null, for JSON has no such numbers.
     """
 
-    def __init__(self, workdir, resume_step):
+    def __init__(self, workdir, resume_step, write=True):
+        self._board = None
+        if not write:  # one of several processes, but not the first
+            self._file = open(os.devnull, "w")  # noqa: SIM115
+            return
         self.path = Path(workdir) / "metrics.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
