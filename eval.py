@@ -20,6 +20,7 @@ from dalif_jax.command import (
     report_errors,
 )
 from dalif_jax.evaluation import evaluate, look_inside, write_report
+from dalif_jax.feed import feed_of
 
 flags.DEFINE_string("workdir", None, "The run to evaluate.")
 flags.DEFINE_enum("checkpoint", "newest", ["newest", "best"], "Which of the run's checkpoints.")
@@ -50,7 +51,7 @@ def main(_):
         if step is None:
             raise config.ConfigError(f"{workdir} holds no {which} checkpoint yet")
         splits = config.load_data(settings)
-        sample, examples = flags.FLAGS.sample, len(splits["test"].labels)
+        sample, examples = flags.FLAGS.sample, data.size(splits["test"])
         if sample is not None and not 0 <= sample < examples:
             raise config.ConfigError(f"--sample={sample} must lie in 0..{examples - 1}")
         program = training.make_program(settings, 1, training.make_mesh())
@@ -58,14 +59,14 @@ def main(_):
 
     spec = data.spec(settings.dataset, settings.frame_size)
     layers = summary.neuron_layers(program.model, (settings.timesteps, *spec.shape))
-    results = {}
+    results, feeds = {}, {}
     for name, split in splits.items():
         if name != "train":
-            images, labels = jax.device_put(tuple(split), program.replicated)
-            results[name] = evaluate(program, state, images, labels, settings, layers)
+            feeds[name] = feed_of(split, program, settings, 1)
+            results[name] = evaluate(program, state, feeds[name], settings, layers)
     write_report(workdir, settings, state, step, which, results)
     if sample is not None:
-        image, label = (array[sample] for array in splits["test"])
+        image, label = feeds["test"].example(sample)
         logits, spikes = look_inside(program, state, image, settings, layers)
         path = Path(workdir) / f"sample_{sample}.png"
         print(f"drew {analysis.sample(image, spikes, logits, int(label), path)}")

@@ -26,6 +26,7 @@ from dalif_jax.command import (
     report_errors,
 )
 from dalif_jax.evaluation import Interrupted, evaluate, write_report
+from dalif_jax.feed import feed_of
 from dalif_jax.runlog import Progress, RunLog
 
 config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
@@ -66,27 +67,20 @@ def main(_):
 
 def train(settings, workdir, shape):
     """Train what a checked config says, from where the workdir stands, and measure the result."""
-    # ---- Data, whole and replicated on the devices; the batch's indices are sharded.
+    # ---- Data: whole on every device, where a step gathers its batch, or streamed from disk.
     if flags.FLAGS.download:
         recordings.download(settings.dataset, settings.data_dir)
     splits = config.load_data(settings)
-    steps = data.steps_per_epoch(len(splits["train"].labels), settings.batch_size)
+    steps = data.steps_per_epoch(data.size(splits["train"]), settings.batch_size)
     total_steps = settings.epochs * steps
     first = jax.process_index() == 0  # of several processes the first alone writes
     if first:
         config.claim(workdir, settings)
     mesh = training.make_mesh()
     program = training.make_program(settings, steps, mesh)
-    splits = {name: jax.device_put(split, program.replicated) for name, split in splits.items()}
-    examples = splits["train"]
+    feeds = {name: feed_of(split, program, settings, steps) for name, split in splits.items()}
     # Curves and `best` use the held-out part where there is one, else the test set, and say so.
-    selection = "validation" if "validation" in splits else "test"
-    epoch_order = jax.jit(
-        lambda epoch: data.epoch_order(
-            settings.seed, epoch, len(examples.labels), settings.batch_size
-        ),
-        out_shardings=program.order_sharding,
-    )
+    selection = "validation" if "validation" in feeds else "test"
     layers = summary.neuron_layers(program.model, shape)
     names = [row.name for row in summary.layers(program.model, shape)]
 
@@ -97,7 +91,7 @@ def train(settings, workdir, shape):
 
         def measure(split):
             stop = lambda: signals.received is not None  # noqa: E731
-            return evaluate(program, state, *splits[split], settings, layers, stop)
+            return evaluate(program, state, feeds[split], settings, layers, stop)
 
         # ---- State: the newest checkpoint that is whole, else the seed's initial weights.
         restored = checkpoints.restore_newest(training.abstract_state(program))
@@ -107,14 +101,15 @@ def train(settings, workdir, shape):
             print(f"continuing {workdir} after step {step}")
         print(
             f"{jax.device_count()} x {jax.devices()[0].device_kind}, {settings.dtype}: "
-            f"{len(examples.labels)} training examples, {steps} steps an epoch, "
+            f"{feeds['train'].examples} training examples, {steps} steps an epoch, "
             f"{total_steps} in all"
         )
 
         # ---- The loop. Metrics stay on the device until a line is printed.
         progress = Progress(total_steps, step, steps, settings.batch_size)
         with RunLog(workdir, step, first) as log:
-            unread, due, order = extra.get("unread", []), None, None
+            unread, due = extra.get("unread", []), None
+            batches = feeds["train"].train(step)
             ended = extra.get("epoch_ended", False)  # and its evaluation is still to be done
             saved = step if restored else None
             started = time.perf_counter()
@@ -122,6 +117,18 @@ def train(settings, workdir, shape):
             def read(due):
                 """Record the metrics of `due`, the steps up to one; see read_metrics."""
                 read_metrics(*due, log, progress, steps, state, names)
+
+            def save_between():
+                """Save what an ended epoch does not: any step, with what is still to be done."""
+                if due:
+                    read(due)
+                if saved != step:
+                    values = jax.device_get(unread)
+                    check_finite(values, step, log, state, names)
+                    rest = [{key: float(row[key]) for key in SCALARS} for row in values]
+                    checkpoints.save(step, state, extra={"unread": rest, "epoch_ended": ended})
+                checkpoints.finish()
+                print(f"saved after step {step}; the same command continues")
 
             while True:
                 if ended:
@@ -144,24 +151,21 @@ def train(settings, workdir, shape):
                             checkpoints.save(step, state, score)
                             saved = step
                 if signals.reached(step):
-                    if due:
-                        read(due)
-                    if saved != step:
-                        values = jax.device_get(unread)
-                        check_finite(values, step, log, state, names)
-                        rest = [{key: float(row[key]) for key in SCALARS} for row in values]
-                        checkpoints.save(step, state, extra={"unread": rest, "epoch_ended": ended})
-                    checkpoints.finish()
-                    print(f"saved after step {step}; the same command continues")
+                    save_between()
                     sys.exit(signals.exit_code)
                 if step >= total_steps:
                     break
 
-                if order is None or step % steps == 0:
-                    order = epoch_order(step // steps)
-                # The guard proves that a step moves nothing between host and devices.
+                try:
+                    batch = next(batches)
+                except data.DataError:
+                    # One record of a million is no reason to lose the steps before it.
+                    if jax.process_count() == 1:  # a save takes all processes
+                        save_between()
+                    raise
+                # The guard proves that a step itself moves nothing between host and devices.
                 with jax.transfer_guard("disallow"):
-                    state, metrics = program.train_step(state, *examples, order)
+                    state, metrics = program.train_step(state, *batch)
                 step += 1
                 unread.append(metrics)
                 # Metrics are read while the next step runs: waiting for them leaves nothing idle.
@@ -179,7 +183,7 @@ def train(settings, workdir, shape):
 
         # ---- The result: the last epoch's, on the test set; curves beside it.
         try:
-            results = {name: measure(name) for name in splits if name != "train"}
+            results = {name: measure(name) for name in feeds if name != "train"}
         except Interrupted:
             sys.exit(signals.exit_code)
         if not first:

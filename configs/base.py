@@ -40,11 +40,13 @@ def get_config():
     config.kernel = "xla"  # of that pass on NVIDIA GPUs: the compiler's, or pallas
     config.unroll = 0  # timesteps per iteration of that scan, 0 chooses
     config.rematerialize = "auto"  # keep only convolution outputs for the gradient: on, off, auto
+    config.deterministic = False  # the same bits from every repeat on a GPU, at some cost in speed
     config.zero_init_residual = False  # start each block's last norm scale at 0
 
     # The schedule and the optimizer: SGD (paper, IV-A2).
     config.epochs = 1000
-    config.batch_size = 128  # over all devices
+    config.batch_size = 128  # of a step, over all devices
+    config.accumulate = 1  # parts of a batch worked through one by one, where it does not fit
     config.learning_rate = 0.1
     config.schedule = "cosine"  # to 0 over all steps; onecycle; constant
     config.warmup_epochs = 0.0  # linear from 0, before the cosine
@@ -62,14 +64,16 @@ def get_config():
     config.mixup = 0.0  # > 0: examples are blended in pairs, shares from Beta(mixup, mixup)
     config.validation_split = 0.0  # share of the training set held out to choose `best` on
 
+    config.data_workers = 0  # processes that decode ImageNet, 0: threads of this one
+
     # Event cameras: digits_dvs, nmnist, cifar10dvs, dvsgesture, dvsgesture_tonic. Recordings become
     # `timesteps` frames once, kept on disk. Augmentation: flip, roll, nda, one draw a recording.
-    config.frame_size = 0  # side in pixels, 0: cifar10dvs 64, else the sensor's
+    config.frame_size = 0  # side in pixels, 0: cifar10dvs 64, else the sensor's; imagenet 224
     config.split_by = "number"  # a frame's share of the recording: number of events, time
     config.resize = "sum"  # of events, conserves counts; bilinear, of the sensor's frames
     config.roll_pixels = 5  # largest shift of roll
     config.skip_bad = False  # leave out and count recordings that cannot be used
-    config.partial_data = False  # take what recordings there are
+    config.partial_data = False  # take what recordings, or images of ImageNet, there are
     config.cache_dir = ""  # of the frames; "": ~/.cache/dalif_jax/frames
 
     # What a run leaves behind, and when.

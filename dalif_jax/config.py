@@ -20,7 +20,7 @@ REMATERIALIZE = ("auto", "on", "off")
 KERNELS = ("xla", "pallas")
 SCHEDULES = ("cosine", "onecycle", "constant")
 # Where the data lies does not change a run.
-NOT_THE_RUN = ("data_dir", "cache_dir")
+NOT_THE_RUN = ("data_dir", "cache_dir", "data_workers")
 # What a run may be continued with: how long, and what it leaves behind when.
 MAY_CHANGE = ("epochs", "eval_every", "checkpoint_every", "keep", "log_every", "eval_batch_size")
 
@@ -57,6 +57,7 @@ def load_data(config):
         frame_settings(config),
         config.cache_dir,
         config.partial_data,
+        config.frame_size,
     )
 
 
@@ -91,14 +92,14 @@ def validate(config, devices=1):
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{key}={value} is not a finite number")
     for key in ("timesteps", "epochs", "batch_size", "eval_batch_size", "eval_every",
-                "checkpoint_every", "keep", "log_every"):  # fmt: skip
+                "checkpoint_every", "keep", "log_every", "accumulate"):  # fmt: skip
         if config[key] < 1:
             raise ConfigError(f"{key}={config[key]} must be at least 1")
     for key in ("learning_rate", "surrogate_width"):
         if config[key] <= 0:
             raise ConfigError(f"{key}={config[key]} must be above 0")
     for key in ("weight_decay", "warmup_epochs", "unroll", "crop_padding", "cutout_size",
-                "roll_pixels", "mixup", "frame_size", "seed"):  # fmt: skip
+                "roll_pixels", "mixup", "frame_size", "data_workers", "seed"):  # fmt: skip
         if config[key] < 0:
             raise ConfigError(f"{key}={config[key]} must not be negative")
     for key in ("momentum", "label_smoothing", "ema_decay", "validation_split"):
@@ -117,9 +118,15 @@ def validate(config, devices=1):
                 f"{key}={config[key]} does not divide evenly over {devices} devices; "
                 f"the nearest that does is {nearest}"
             )
-    if config.frame_size and not events:
+    if config.batch_size % (config.accumulate * devices):
         raise ConfigError(
-            f"frame_size={config.frame_size} is for event cameras, not {config.dataset}"
+            f"batch_size={config.batch_size} does not divide evenly into accumulate="
+            f"{config.accumulate} parts on each of {devices} devices"
+        )
+    if config.frame_size and not (events or SPECS[config.dataset].streamed):
+        raise ConfigError(
+            f"frame_size={config.frame_size} is for event cameras and imagenet, "
+            f"not {config.dataset}"
         )
     if "autoaugment" in config.augment and SPECS[config.dataset].shape[-1] != 3:
         raise ConfigError(f"augment 'autoaugment' needs colour images, {config.dataset} has none")

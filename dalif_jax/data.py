@@ -10,7 +10,6 @@ import importlib.util
 import io
 import os
 import pickle
-import re
 import tarfile
 import zlib
 from fractions import Fraction
@@ -21,8 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dalif_jax import frames, recordings
+from dalif_jax import frames, imagenet, recordings
 from dalif_jax.events import DataError
+from dalif_jax.records import Records, newest_version
 
 ORDER = 2  # the stream of randomness that shuffles; training.py uses others of the same seed
 
@@ -39,6 +39,7 @@ class Spec(NamedTuple):
     test: int
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    streamed: bool = False  # from disk while training, for it fits no device
 
     @property
     def events(self):
@@ -59,7 +60,7 @@ SPECS = {
     "cifar100": Spec((32, 32, 3), 100, 50_000, 10_000,
                      (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
     "imagenet": Spec((224, 224, 3), 1000, 1_281_167, 50_000,
-                     (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+                     (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), streamed=True),
     "digits_dvs": Spec((16, 16, 2), 10, 1150, 287),
     "nmnist": Spec((34, 34, 2), 10, 60_000, 10_000),
     "cifar10dvs": Spec((64, 64, 2), 10, 9000, 1000),
@@ -93,23 +94,35 @@ ARCHIVES = {
 
 
 def spec(name, frame_size=0):
-    """Spec of a data set; `frame_size` is the side of an event set's frames, 0 the usual one.
+    """Spec of a data set; `frame_size` is the side of an event set's frames or of ImageNet's
+    crops, 0 the usual one.
 
     Raises:
-      DataError: unknown name, or a frame_size for a set of images.
+      DataError: unknown name, or a frame_size for a set of images of one size.
     """
     if name not in SPECS:
         raise DataError(f"unknown dataset {name!r}; known: {', '.join(SPECS)}")
     known = SPECS[name]
     if not frame_size:
         return known
-    if not known.events:
-        raise DataError(f"frame_size={frame_size} is for event cameras, {name} is a set of images")
-    return known._replace(shape=(frame_size, frame_size, 2))
+    if not known.events and not known.streamed:
+        raise DataError(
+            f"frame_size={frame_size} is for event cameras and imagenet; {name}'s images have one "
+            "size"
+        )
+    return known._replace(shape=(frame_size, frame_size, known.shape[-1]))
 
 
-def load(name, data_dir="", validation_split=0.0, settings=None, cache_dir="", partial=False):
-    """Read a data set whole; nothing is ever downloaded.
+def load(
+    name,
+    data_dir="",
+    validation_split=0.0,
+    settings=None,
+    cache_dir="",
+    partial=False,
+    frame_size=0,
+):
+    """Read a data set whole, or open it where it streams; nothing is ever downloaded.
 
     Args:
       name: a key of SPECS.
@@ -118,22 +131,28 @@ def load(name, data_dir="", validation_split=0.0, settings=None, cache_dir="", p
       validation_split: share of the training set held out, 0 <= f < 1; see `hold_out`.
       settings: frames.FrameSettings, for sets of event cameras.
       cache_dir: where their frames are kept, see frames.load.
-      partial: use what recordings there are when some of an event set are missing.
+      partial: use what there is when some of an event set or of ImageNet is missing.
+      frame_size: as in `spec`.
     Returns:
       {"train": Split, "test": Split}, with "validation" where a share is held out and
       "unseen_writers" for digits. Images are uint8 [N, H, W, C], frames of events
-      [N, T, H, W, 2] and memory-mapped, labels int32 [N].
+      [N, T, H, W, 2] and memory-mapped, labels int32 [N]. For imagenet, imagenet.ImageNet.
     Raises:
       DataError: unknown, missing or damaged data, or an impossible validation_split.
     """
-    known = spec(name)
-    if name == "imagenet":
-        raise DataError("streaming of imagenet is not available in this version, --dry_run is")
+    known = spec(name, frame_size)
     hold_out(known.train, validation_split)  # refuses an impossible share before anything is read
     if known.events:
         splits = event_frames(name, data_dir, settings, cache_dir, partial)
+    elif known.streamed:
+        splits = imagenet.load(name, data_dir, known, cache_dir, partial)
+        if validation_split:
+            whole = splits["train"]
+            held = hold_out(len(whole), validation_split)
+            splits |= {"train": whole.pick(~held), "validation": whole.pick(held)}
+        return splits
     else:
-        splits = digits() if name == "digits" else cifar(name, data_dir)
+        splits = digits() if name == "digits" else cifar(name, data_dir, cache_dir)
         for part, expected in (("train", known.train), ("test", known.test)):
             check_images(name, part, splits[part], known, expected)
     if validation_split:
@@ -142,6 +161,11 @@ def load(name, data_dir="", validation_split=0.0, settings=None, cache_dir="", p
         splits["train"] = Split(images[~held], labels[~held])
         splits["validation"] = Split(images[held], labels[held])
     return splits
+
+
+def size(split):
+    """How many examples a split of `load` has."""
+    return len(split.labels) if isinstance(split, Split) else len(split)
 
 
 def check_images(name, part, split, known, expected):
@@ -212,7 +236,7 @@ def digits():
     return {name: Split(images[part], labels[part]) for name, part in parts.items()}
 
 
-def cifar(name, data_dir=""):
+def cifar(name, data_dir="", cache_dir=""):
     """CIFAR-10 or -100 (fine labels), from the first of these that is there.
 
     The official python archive (https://www.cs.toronto.edu/~kriz/cifar.html) unpacked in
@@ -234,9 +258,8 @@ def cifar(name, data_dir=""):
             return _from_pickles(archive, _untar(archive, packed), packed)
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise DataError(f"{name}: cannot read the official archive in {root}: {error}") from error
-    versions = [path.parent for path in prepared.glob("[0-9]*/dataset_info.json")]
-    if versions:
-        return _from_tfds(name, max(versions, key=_version))
+    if version := newest_version(prepared):
+        return _from_tfds(name, version, cache_dir)
     raise DataError(
         f"{name} was not found. Looked for\n"
         f"  {root / archive.folder}{os.sep}  (the official archive, unpacked)\n"
@@ -246,10 +269,6 @@ def cifar(name, data_dir=""):
         f"Either download {archive.file} (170 MB) from https://www.cs.toronto.edu/~kriz/cifar.html "
         f"and set data_dir to the folder it is in, or {_prepare(name, root)}"
     )
-
-
-def _version(folder):
-    return [int(number) for number in re.findall(r"\d+", folder.name)]  # 3.0.10 is after 3.0.2
 
 
 def _untar(archive, packed):
@@ -314,34 +333,21 @@ def _prepare(name, root):
     )
 
 
-def _from_tfds(name, folder):
-    """Splits of a folder that tensorflow-datasets prepared, read without TensorFlow."""
-    root, splits = folder.parents[1], {}
-    try:
-        import tensorflow_datasets as tfds
-
-        builder = tfds.builder_from_directory(folder)
-        sources = {part: builder.as_data_source(split=part) for part in ("train", "test")}
-        print(f"decoding {name} from {folder} (10 s to 2 min)", flush=True)
-        for part, source in sources.items():
-            # One thread: decoding holds the interpreter's lock, and two were half as fast.
-            records = source.__getitems__(range(len(source)))
-            if "id" in records[0]:
-                # Shuffled when prepared; the id restores one order for every copy.
-                records.sort(key=lambda record: record["id"])
-            labels = np.array([record["label"] for record in records], np.int32)
-            splits[part] = Split(np.stack([record["image"] for record in records]), labels)
-    except ImportError as error:
-        problem = f"cannot be read: {error}; `pip install tensorflow-datasets`, or if that is there"
-    except NotImplementedError:
-        # Beside the old files the same version would be refused, so it goes to another folder.
-        root = root / "array_record"
-        problem = f"was prepared as TFRecord, which needs TensorFlow; set data_dir to {root} and"
-    except Exception as error:  # array_record raises bare RuntimeError, Pillow and tfds others
-        problem = f"is damaged or not {name}: {error}; move it away and"
-    else:
-        return splits
-    raise DataError(f"{folder} {problem} {_prepare(name, root)}")
+def _from_tfds(name, folder, cache_dir):
+    """Splits of a folder that tensorflow-datasets prepared, in either of its formats."""
+    splits = {}
+    opened = {part: Records(name, folder, part, cache_dir) for part in ("train", "test")}
+    print(f"decoding {name} from {folder} (10 s to 2 min)", flush=True)
+    for part, records in opened.items():
+        # One thread: decoding small images holds the interpreter's lock, two were half as fast.
+        examples = [(records.example(i), i) for i in range(len(records))]
+        if "id" in examples[0][0]:
+            # Shuffled when prepared; the id restores one order for every copy.
+            examples.sort(key=lambda example: example[0]["id"])
+        labels = np.array([example["label"] for example, _ in examples], np.int32)
+        images = [np.asarray(records.image(example["image"], i)) for example, i in examples]
+        splits[part] = Split(np.stack(images), labels)
+    return splits
 
 
 def steps_per_epoch(examples, batch_size):

@@ -1,6 +1,7 @@
 """Evaluating a state on a whole split, exactly: every example once, spikes counted as integers."""
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import jax
@@ -8,7 +9,6 @@ import numpy as np
 
 from dalif_jax import data
 from dalif_jax.config import neuron_options
-from dalif_jax.data import eval_batches
 from dalif_jax.neurons import NEURONS
 from dalif_jax.training import prepare
 
@@ -17,13 +17,13 @@ class Interrupted(Exception):
     """An evaluation was given up because the run is to stop."""
 
 
-def evaluate(program, state, images, labels, config, layers, stop=lambda: False):
+def evaluate(program, state, feed, config, layers, stop=lambda: False):
     """Accuracy, loss and what each neuron layer did, over all examples of a split.
 
     Args:
       program: training.Program.
       state: TrainState; its averaged weights are used where it holds them.
-      images, labels: the split on the devices, as in training.make_program.
+      feed: of the split, from feed.feed_of.
       layers: {name: NeuronLayer} from summary.neuron_layers.
       stop: asked before every batch whether to give up.
     Returns:
@@ -38,13 +38,12 @@ def evaluate(program, state, images, labels, config, layers, stop=lambda: False)
     spikes = {}
     pending = None
     # The host sums one batch late, so that the next is already running.
-    for indices, valid in [*eval_batches(len(labels), config.eval_batch_size), (None, None)]:
+    for batch in chain(feed.evaluate(), [None]):
         if stop():
             raise Interrupted
         done = pending
-        if indices is not None:
-            batch = jax.device_put((indices, valid), program.sharded)
-            pending = program.eval_step(state, images, labels, *batch)
+        if batch is not None:
+            pending = program.eval_step(state, *batch)
         if done is None:
             continue
         counts = jax.device_get(done)
@@ -53,7 +52,7 @@ def evaluate(program, state, images, labels, config, layers, stop=lambda: False)
         for name, fired in counts["spikes"].items():
             # 64 bits on the host: one layer's total can pass 2^31.
             spikes[name] = spikes.get(name, 0) + fired.astype(np.int64)
-    assert total["examples"] == len(labels), (total["examples"], len(labels))
+    assert total["examples"] == feed.examples, (total["examples"], feed.examples)
     return {
         "accuracy": total["correct"] / total["examples"],
         "loss": total["loss"] / total["examples"],

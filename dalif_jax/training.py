@@ -145,22 +145,28 @@ def make_program(config, steps_per_epoch, mesh):
     train_step(state, images, labels, order):
       images uint8 [N, H, W, C] (counts of events [N, T, H, W, 2]) and labels int32 [N] are the
       whole training set, replicated; order int32 [steps_per_epoch, batch] is this epoch's, sharded
-      over the batch. The state is donated.
+      over the batch. Of a set that streams they are the batch, sharded, and order is None. The
+      state is donated.
       metrics: scalars `loss`, `accuracy`, `grad_norm`, `learning_rate`, and `finite`, what
       `finite_layers` reads.
     eval_step(state, images, labels, indices, valid):
-      indices int32 [B], valid bool [B]; returns sums over the valid examples: `loss`, `correct`,
-      `examples`, and `spikes`: {layer: int32 [H, W]}, summed over batch, time and channels.
+      indices int32 [B] (None for a set that streams), valid bool [B]; returns sums over the valid
+      examples: `loss`, `correct`, `examples`, and `spikes`: {layer: int32 [H, W]}, summed over
+      batch, time and channels.
     """
     spec = data.spec(config.dataset, config.frame_size)
     model = build_model(config, mesh)
     dtype = jnp.dtype(config.dtype)
-    forward = forward_of(model, config, mesh.devices.flat[0].platform)
+    platform = mesh.devices.flat[0].platform
+    forward = forward_of(model, config, platform)
     schedule = make_schedule(config, steps_per_epoch)
     optimizer = make_optimizer(config, schedule)
     replicated = NamedSharding(mesh, PartitionSpec())
     sharded = NamedSharding(mesh, PartitionSpec("data"))
     order_sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
+    example_sharding = sharded if spec.streamed else replicated
+    # The same bits from the same inputs, whatever the order in which threads finish.
+    compiler = {"xla_gpu_deterministic_ops": True} if config.deterministic else None
 
     def init():
         x = jnp.zeros((1, config.timesteps, *spec.shape), dtype)
@@ -199,34 +205,66 @@ def make_program(config, steps_per_epoch, mesh):
             cutout_size=config.cutout_size,
         )
 
-    def batch_of(step, images, labels, order, shift=0):
-        """The augmented batch of a step, its examples `shift` places further round."""
+    def examples_of(step, images, labels, order):
+        """What tells a step's examples apart, [B, ...] each: place in the batch, index, label;
+        pixels in place of the index where they stream."""
+        place = jax.lax.with_sharding_constraint(jnp.arange(config.batch_size), sharded)
+        if spec.streamed:
+            return place, images, labels
+        rows = order[step % steps_per_epoch]
+        return place, rows, labels[rows]
+
+    def inputs_of(step, images, place, rows):
+        """Augmented and normalised network inputs of some of a step's examples."""
         # A key per example, by its place in the global batch: the same on any number of devices.
         key = jax.random.fold_in(seed_key(config.seed, AUGMENT), step)
-        place = jax.lax.with_sharding_constraint(jnp.arange(config.batch_size), sharded)
-        indices = order[step % steps_per_epoch]
-        if shift:
-            place, indices = (jnp.roll(row, -shift) for row in (place, indices))
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, place)
-        return prepare(jax.vmap(augment_one)(keys, images[indices]), spec, dtype), labels[indices]
+        pixels = rows if spec.streamed else images[rows]
+        return prepare(jax.vmap(augment_one)(keys, pixels), spec, dtype)
 
-    def train_step(state, images, labels, order):
-        x, labels_x = batch_of(state.step, images, labels, order)
-        targets = [(1.0, labels_x)]
-        if config.mixup:
-            # The next example of the batch, made again where it is needed: examples stay in place.
-            other, labels_other = batch_of(state.step, images, labels, order, shift=1)
-            key = jax.random.fold_in(seed_key(config.seed, MIXUP), state.step)
-            wide = jnp.promote_types(dtype, jnp.float32)
-            share = jax.random.beta(key, config.mixup, config.mixup, labels_x.shape, wide)
+    def gradient_of(state, batch_stats, images, examples, partners):
+        """Loss, accuracy, new statistics and gradient of some of a step's examples."""
+        x, targets = inputs_of(state.step, images, *examples[:2]), [(1.0, examples[2])]
+        if partners is not None:
+            # The partner is made again where it is needed: examples stay in place.
+            share, *partners = partners
+            other = inputs_of(state.step, images, *partners[:2])
             weight = share.reshape(-1, *[1] * (x.ndim - 1)).astype(dtype)
             x = weight * x + (1 - weight) * other
-            targets = [(share, labels_x), (1.0 - share, labels_other)]
-
+            targets = [(share, examples[2]), (1.0 - share, partners[2])]
         gradient = jax.value_and_grad(loss_and_metrics, has_aux=True)
-        (loss, (batch_stats, accuracy)), grads = gradient(
-            state.params, state.batch_stats, x, targets
-        )
+        (loss, (batch_stats, accuracy)), grads = gradient(state.params, batch_stats, x, targets)
+        return batch_stats, (loss, accuracy, grads)
+
+    def train_step(state, images, labels, order):
+        examples, partners = examples_of(state.step, images, labels, order), None
+        if config.mixup:
+            # With the next example of the batch.
+            key = jax.random.fold_in(seed_key(config.seed, MIXUP), state.step)
+            wide = jnp.promote_types(dtype, jnp.float32)
+            shape = (config.batch_size,)
+            share = jax.random.beta(key, config.mixup, config.mixup, shape, wide)
+            partners = share, *(jnp.roll(row, -1, axis=0) for row in examples)
+
+        if config.accumulate == 1:
+            batch_stats, (loss, accuracy, grads) = gradient_of(
+                state, state.batch_stats, images, examples, partners
+            )
+        else:
+            # Every device works through its own part of the batch, every so many examples apart.
+            def part(i):
+                split = lambda a: a.reshape(-1, config.accumulate, *a.shape[1:])  # noqa: E731
+                return jax.tree.map(lambda a: split(a)[:, i], (examples, partners))
+
+            def one(batch_stats, i):
+                return gradient_of(state, batch_stats, images, *part(i))
+
+            # XLA:CPU runs convolutions in a loop many times slower.
+            unroll = config.accumulate if platform == "cpu" else 1
+            batch_stats, each = jax.lax.scan(
+                one, state.batch_stats, jnp.arange(config.accumulate), unroll=unroll
+            )
+            loss, accuracy, grads = jax.tree.map(lambda a: a.mean(0), each)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
@@ -242,8 +280,9 @@ def make_program(config, steps_per_epoch, mesh):
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
     def eval_step(state, images, labels, indices, valid):
-        labels = labels[indices]
-        x = prepare(images[indices], spec, dtype)
+        if not spec.streamed:
+            images, labels = images[indices], labels[indices]
+        x = prepare(images, spec, dtype)
         params = state.params if state.ema is None else state.ema
         variables = {"params": params, "batch_stats": state.batch_stats}
         logits, taps = model.apply(
@@ -270,13 +309,15 @@ def make_program(config, steps_per_epoch, mesh):
         train_step=jax.jit(
             train_step,
             donate_argnums=0,
-            in_shardings=(replicated, replicated, replicated, order_sharding),
+            in_shardings=(replicated, example_sharding, example_sharding, order_sharding),
             out_shardings=replicated,
+            compiler_options=compiler,
         ),
         eval_step=jax.jit(
             eval_step,
-            in_shardings=(replicated, replicated, replicated, sharded, sharded),
+            in_shardings=(replicated, example_sharding, example_sharding, sharded, sharded),
             out_shardings=replicated,
+            compiler_options=compiler,
         ),
         replicated=replicated,
         sharded=sharded,

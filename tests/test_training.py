@@ -10,6 +10,7 @@ import pytest
 from configs.base import get_config as base
 from dalif_jax import data, losses, summary, training
 from dalif_jax.evaluation import evaluate
+from dalif_jax.feed import feed_of
 from dalif_jax.neurons import NeuronOptions
 
 
@@ -233,8 +234,8 @@ def test_evaluation_covers_every_example_once_and_counts_spikes_exactly():
     assert len(test.labels) % 64 != 0
     shape = (2, 8, 8, 1)
     layers = summary.neuron_layers(run.program.model, shape)
-    split = jax.device_put(tuple(test), run.program.replicated)
-    got = evaluate(run.program, run.state, *split, run.config, layers)
+    given = feed_of(test, run.program, run.config, run.steps)
+    got = evaluate(run.program, run.state, given, run.config, layers)
     x = training.prepare(jnp.asarray(test.images), data.spec("digits"), jnp.dtype("float32"))
     state = jax.device_get(run.state)
     logits, taps = run.program.model.apply(
@@ -254,6 +255,63 @@ def test_evaluation_covers_every_example_once_and_counts_spikes_exactly():
         np.testing.assert_allclose(row["synaptic_operations"], weighted, rtol=1e-3)
         np.testing.assert_allclose(row["firing_rate"], fired.mean(), rtol=1e-3)
         assert row["alpha"] == row["beta"] == pytest.approx(np.tanh(1.0))
+
+
+def test_accumulated_parts_are_the_mean_of_their_gradients():
+    """Each part with its own statistics: a step by hand from two parts' gradients, in float64."""
+    with jax.enable_x64(True):
+        keys = {"dtype": "float64", "batch_size": 32, "momentum": 0.0, "schedule": "constant"}
+        keys |= {"weight_decay": 0.0, "augment": (), "learning_rate": 0.5}
+        whole = Run(config_of(accumulate=2, **keys), 1)
+        before = jax.device_get(whole.state)
+        whole.step(0)
+        order = np.asarray(whole.order(0))[0]
+        halves = Run(config_of(**keys | {"batch_size": 16}), 1)
+        mean, stats = None, before.batch_stats
+        for part in (order[::2], order[1::2]):
+            state = before.replace(batch_stats=stats)
+            state = jax.device_put(jax.tree.map(jnp.array, state), halves.program.replicated)
+            one = np.zeros((halves.steps, 16), np.int32)
+            one[0] = part
+            after, _ = halves.program.train_step(state, *halves.train, jnp.asarray(one))
+            stats = jax.device_get(after.batch_stats)
+            moved = jax.tree.map(lambda a, b: np.asarray(a) - b, after.params, before.params)
+            mean = moved if mean is None else jax.tree.map(lambda a, b: (a + b) / 2, mean, moved)
+        expected = jax.tree.map(np.add, before.params, mean)
+        for got, wanted in ((whole.state.params, expected), (whole.state.batch_stats, stats)):
+            for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.5])
+def test_accumulation_is_the_same_on_eight_devices(mixup):
+    with jax.enable_x64(True):
+        keys = {"dtype": "float64", "batch_size": 48, "accumulate": 3, "mixup": mixup}
+        runs = [Run(config_of(**keys), devices) for devices in (1, 8)]
+        for run in runs:
+            for k in range(3):
+                metrics = run.step(k)
+        assert np.isfinite(metrics["loss"])
+        for a, b in zip(*(jax.tree.leaves(run.state.params) for run in runs), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_a_deterministic_run_asks_the_compiler_for_it(monkeypatch):
+    """What it changes shows on a GPU only; here the option is passed, accepted, and harmless."""
+    jit, options = jax.jit, []
+
+    def spy(function, **keys):
+        options.append(keys.get("compiler_options"))
+        return jit(function, **keys)
+
+    monkeypatch.setattr(jax, "jit", spy)
+    losses = []
+    for value, wanted in ((False, None), (True, {"xla_gpu_deterministic_ops": True})):
+        options.clear()
+        losses.append(float(Run(config_of(deterministic=value), 1).step(0)["loss"]))
+        # init, the train step, the eval step, then the order of the data, which is integers.
+        assert options == [None, wanted, wanted, None]
+    assert losses[0] == losses[1]
 
 
 def test_loss_by_hand():
