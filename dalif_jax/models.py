@@ -18,6 +18,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dalif_jax import wide_sums
 from dalif_jax.convolution import convolve
 from dalif_jax.neurons import NeuronOptions, SpikingNeuron
 from dalif_jax.norm import BatchNorm
@@ -207,6 +208,7 @@ def build(
     dtype=jnp.float32,
     zero_init=False,
     mesh=None,
+    pallas=False,
 ) -> Any:
     """The named network as a Flax module.
 
@@ -216,29 +218,34 @@ def build(
       options: of every neuron layer.
       dtype: of convolutions and activations; parameters, norms and membranes are wider.
       zero_init: start each residual branch's last norm scale at 0 (MPBN's ResNet-20).
-      mesh: where given, neurons run as Pallas kernels on its GPUs (fused.spikes).
+      mesh: of the devices that train it; bfloat16 gradients are then summed across them in
+        float32 (wide_sums). Inference needs none.
+      pallas: whether neurons run as Pallas kernels on the mesh's GPUs (fused.spikes).
     Raises:
       ValueError: unknown name.
     """
     if name not in NETWORKS:
         raise ValueError(f"unknown model {name!r}; known: {', '.join(NETWORKS)}")
     wide = jnp.result_type(float)
+    Conv, conv_keys, Dense, dense_keys = wide_sums.layers(dtype, mesh, convolve)
 
     def conv(width, kernel, stride, use_bias=False, name=None):
         # Explicit padding: 'SAME' at stride 2 would pad the other side than the papers' networks.
         pad = ((kernel // 2, kernel // 2),) * 2
-        return nn.Conv(
+        return Conv(
             width, (kernel,) * 2, (stride,) * 2, pad, use_bias=use_bias,
             kernel_init=conv_init, dtype=dtype, param_dtype=wide,
-            conv_general_dilated=convolve, name=name,
+            name=name, **conv_keys,
         )  # fmt: skip
 
     return NETWORKS[name](
         classes=classes,
         conv=conv,
         norm=functools.partial(BatchNorm, dtype=dtype),
-        neuron=functools.partial(SpikingNeuron, options, mesh),
-        dense=functools.partial(nn.Dense, kernel_init=linear_init, dtype=dtype, param_dtype=wide),
+        neuron=functools.partial(SpikingNeuron, options, mesh if pallas else None),
+        dense=functools.partial(
+            Dense, kernel_init=linear_init, dtype=dtype, param_dtype=wide, **dense_keys
+        ),
         zero_init=zero_init,
     )
 

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 from PIL import Image
 
@@ -150,6 +149,8 @@ def _allow_open_files(files):
 
 def _masked(data):
     """CRC-32C the way TFRecord stores it, rotated and shifted."""
+    import google_crc32c  # here: sets that need it not are used without it
+
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 

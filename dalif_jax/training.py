@@ -107,14 +107,15 @@ def prepare(images, spec, dtype):
 
 
 def build_model(config, mesh=None):
-    """The network of a config; `mesh` is needed for the Pallas kernel only."""
+    """The network of a config, to be trained on `mesh`."""
     return models.build(
         config.model,
         data.spec(config.dataset).classes,
         neuron_options(config),
         jnp.dtype(config.dtype),
         config.zero_init_residual,
-        mesh if config.kernel == "pallas" else None,
+        mesh,
+        config.kernel == "pallas",
     )
 
 

@@ -5,6 +5,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from configs.base import get_config as base
@@ -347,3 +348,38 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_state():
     assert all(tap["spikes"].dtype == jnp.bfloat16 for tap in taps.values())
     assert all(tap["membrane"].dtype == jnp.float32 for tap in taps.values())
     assert NeuronOptions().threshold == 1.0
+
+
+@pytest.mark.parametrize("model", ["tiny", "vgg11"])
+def test_bfloat16_gradients_are_summed_across_devices_in_float32(model):
+    """A sum that was rounded to bfloat16 has its lowest 16 bits zero; one of float32 has not."""
+
+    def traces(devices):
+        keys = {"model": model, "dtype": "bfloat16", "batch_size": 8, "weight_decay": 0.0}
+        config = config_of(**keys, dataset="cifar10" if model == "vgg11" else "digits")
+        program = training.make_program(config, 4, training.make_mesh(jax.devices()[:devices]))
+        side = data.spec(config.dataset).shape
+        images = np.random.default_rng(0).integers(0, 256, (32, *side)).astype(np.uint8)
+        order = np.arange(32, dtype=np.int32).reshape(4, 8)
+        given = jax.device_put((images, np.arange(32, dtype=np.int32) % 10), program.replicated)
+        state, _ = program.train_step(
+            program.init(), *given, jax.device_put(order, program.order_sharding)
+        )
+        momentum = optax.tree.get(state.opt_state, "trace")
+        return {
+            jax.tree_util.keystr(path): np.asarray(leaf)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(momentum)
+            if path[-1].key in ("kernel", "bias")
+        }
+
+    one, eight = traces(1), traces(8)
+    for name, gradient in eight.items():
+        assert gradient.dtype == np.float32
+        if gradient.any():
+            assert (gradient.view(np.uint32) & 0xFFFF).any(), name
+        # The devices' shares are rounded before the sum: as near as bfloat16's eight bits. (A bias
+        # before a norm has no gradient but rounding.)
+        if "kernel" in name or "head" in name:
+            np.testing.assert_allclose(
+                gradient, one[name], rtol=0.05, atol=0.03 * np.abs(one[name]).max()
+            )
