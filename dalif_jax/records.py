@@ -39,13 +39,8 @@ class Records:
     def __init__(self, name, folder, part, cache_dir=""):
         self.arguments = name, folder, part, cache_dir
         self.name, self.part = name, part
-        builder = open_folder(name, folder)
-        if part not in builder.info.splits:
-            found = ", ".join(builder.info.splits) or "none"
-            raise DataError(f"{name}: {folder} holds no split {part!r}, but {found}")
-        split = builder.info.splits[part]
-        self.features = builder.info.features
-        self.paths, self.counts = [Path(path) for path in split.filepaths], split.shard_lengths
+        self.features, files, self.counts, self.tfrecord = read_description(name, folder, part)
+        self.paths = [Path(path) for path in files]
         self.ends = list(accumulate(self.counts))
         missing = [path.name for path in self.paths if not path.is_file()]
         if missing:
@@ -53,7 +48,6 @@ class Records:
                 f"{name} {part}: {len(missing)} of {len(self.paths)} files are missing in "
                 f"{folder}, the first is {missing[0]}; copy them there or prepare the set anew"
             )
-        self.tfrecord = split.filename_template.filetype_suffix == "tfrecord"
         if self.tfrecord:
             self.starts = _index(name, part, self.paths, self.counts, cache_dir)
         else:
@@ -101,17 +95,30 @@ class Records:
             raise DataError(f"{self.where(i)}: its image is damaged: {e}") from e
 
 
-def open_folder(name, folder):
-    """The read-only builder of a prepared folder. Raises DataError if it is none."""
+def read_description(name, folder, part):
+    """(features, paths, records in each, whether TFRecord) of a split of a prepared folder.
+
+    Raises:
+      DataError: no such split, or the two JSON files that describe the folder are damaged.
+    """
     try:
         import tensorflow_datasets as tfds
+        from google.protobuf.json_format import ParseError
     except ImportError as error:
         raise DataError(
             f"{name}: {folder} needs a package: {error}; pip install tensorflow-datasets"
         ) from error
     try:
-        return tfds.builder_from_directory(folder)
-    except Exception as error:  # of many kinds, by what is wrong with its two JSON files
+        info = tfds.builder_from_directory(folder).info
+        if part not in info.splits:
+            raise KeyError(f"no split {part!r}, but {', '.join(info.splits) or 'none'}")
+        split = info.splits[part]
+        tfrecord = split.filename_template.filetype_suffix == "tfrecord"
+        return info.features, split.filepaths, split.shard_lengths, tfrecord
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ParseError,
+    ) as error:  # fmt: skip
+        # By what is wrong where; tensorflow-datasets does not check before it reads.
         raise DataError(f"{name}: {folder} is damaged or not {name}: {error}") from error
 
 

@@ -26,7 +26,8 @@ def photo(number):
 def jpeg(i, width, height, quality=95):
     """The bytes of a JPEG file: a piece of one of scikit-learn's two photographs."""
     whole, draw = photo(i % 2), np.random.default_rng(i)
-    h, w = int(draw.integers(150, 427)), int(draw.integers(200, 640))
+    # No smaller than the result: enlarged pieces would be smooth, their files small and quick.
+    h, w = int(draw.integers(min(height, 426), 427)), int(draw.integers(min(width, 639), 640))
     y, x = int(draw.integers(0, 427 - h + 1)), int(draw.integers(0, 640 - w + 1))
     file = io.BytesIO()
     piece = Image.fromarray(whole[y : y + h, x : x + w]).resize((width, height))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import campaign
+import imagenet_files
 import jax
 import numpy as np
 import pytest
@@ -19,12 +20,12 @@ pytestmark = pytest.mark.slow
 ARGUMENTS = ("--config.dtype=float64", "--config.epochs=2", "--config.schedule=constant")
 
 
-def start(workdir, count, *arguments):
+def start(workdir, count, *arguments, recipe="configs/digits.py", settings=campaign.RUN):
     job = random.randrange(10**6)  # JAX takes its port from the job's number
     return [
         subprocess.Popen(
-            [sys.executable, "train.py", "--distributed", "--config", "configs/digits.py",
-             "--workdir", str(workdir), *campaign.RUN, *ARGUMENTS, *arguments],
+            [sys.executable, "train.py", "--distributed", "--config", recipe,
+             "--workdir", str(workdir), *settings, *ARGUMENTS, *arguments],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**campaign.ENVIRONMENT, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "",
                  "PYTHONUNBUFFERED": "1", "SLURM_JOB_ID": str(job), "SLURM_NTASKS": str(count),
@@ -95,6 +96,24 @@ def test_a_sigterm_to_one_process_stops_all_after_the_same_step(tmp_path, alone)
     assert [process.returncode for process in processes] == [0, 0], out
     assert f"after step {saved}" in out[0]
     same(alone, tmp_path / "run")
+
+
+def test_a_streamed_set_is_shared_out_and_trains_the_same(tmp_path):
+    pairs = [(imagenet_files.jpeg(i, 60, 48), i % 5) for i in range(40)]
+    imagenet_files.prepare(tmp_path, pairs[:32], pairs[32:], "tfrecord", 2)
+    settings = (
+        f"--config.data_dir={tmp_path}", f"--config.cache_dir={tmp_path / 'cache'}",
+        "--config.partial_data=True", "--config.frame_size=32", "--config.model=tiny",
+        "--config.timesteps=2", "--config.batch_size=8", "--config.eval_batch_size=8",
+        "--config.learning_rate=0.01",
+    )  # fmt: skip
+    recipe = {"recipe": "configs/imagenet_r34.py", "settings": settings}
+    for count in (1, 2):
+        processes = start(tmp_path / str(count), count, **recipe)
+        out = outputs(processes)
+        assert [process.returncode for process in processes] == [0] * count, out
+        assert "step 8/8" in out[0]
+    same(tmp_path / "1", tmp_path / "2")
 
 
 def test_without_a_cluster_the_flag_is_refused(tmp_path):

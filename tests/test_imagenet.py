@@ -126,6 +126,24 @@ def test_a_shard_that_is_cut_off_or_missing_is_named(tfrecord):
         load(root)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_random_bytes_are_an_error_or_harmless(tfrecord, seed):
+    """Whatever is written over a shard or its description: a DataError, or what it was before."""
+    root, draw = tfrecord.parents[1], np.random.default_rng(seed)
+    before = [load(root)["train"].test_example(i) for i in range(22)]
+    names = ["dataset_info.json", "features.json", *(p.name for p in tfrecord.glob("*train*"))]
+    path = tfrecord / names[seed % len(names)]
+    changed = bytearray(path.read_bytes())
+    at, count = int(draw.integers(len(changed))), int(draw.choice([1, 4, 40]))
+    changed[at : at + count] = draw.bytes(count)
+    path.write_bytes(changed)
+    try:
+        split = load(root)["train"]
+        same([split.test_example(i) for i in range(22)], before)
+    except DataError as error:
+        assert str(tfrecord) in str(error)
+
+
 def test_what_is_not_the_whole_set_is_refused(tfrecord):
     with pytest.raises(DataError, match=r"22 records of 1,281,167; --config.partial_data=True"):
         load(tfrecord.parents[1], partial=False)
@@ -282,6 +300,38 @@ def test_eight_devices_share_a_streamed_batch(tfrecord):
         f.program.train_step(f.program.init(), *next(f.train(1)))[1]["loss"] for f in (one, eight)
     ]
     np.testing.assert_allclose(*losses, rtol=1e-6)
+
+
+def test_a_process_reads_only_the_places_of_its_own_devices(tfrecord):
+    """Of two processes with four devices each, the second decodes the second half of each batch."""
+    c, split = settings(batch_size=8), load(tfrecord.parents[1])["train"]
+    read = []
+
+    class Half(feed.Stream):
+        def _spread(self, batch, *arrays):
+            return arrays
+
+    class Sharding:
+        def addressable_devices_indices_map(self, shape):
+            return {device: (slice(device, device + 1),) for device in (4, 5, 6, 7)}
+
+    class Watched:
+        def __init__(self, split):
+            self.split = split
+
+        def __len__(self):
+            return len(self.split)
+
+        def training_example(self, example, seed, step, place):
+            read.append((step, place))
+            return self.split.training_example(example, seed, step, place)
+
+    program = training.make_program(c, 2, training.make_mesh(jax.devices()[:1]))
+    half = Half(Watched(split), program._replace(sharded=Sharding()), c, 2)
+    images = next(half.train(0))[0]
+    whole = next(feed.Stream(split, program, c, 2).train(0))[0]
+    np.testing.assert_array_equal(images, np.asarray(whole)[4:])
+    assert {place for _, place in read} == {4, 5, 6, 7}
 
 
 # ---- Whole runs.
