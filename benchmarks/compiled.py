@@ -182,8 +182,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("target", choices=("h200", "v5e"))
     parser.add_argument("--only", default="", help="a network, or neuron")
+    parser.add_argument("--quick", action="store_true", help="one program, nothing recorded")
     parser.add_argument("--hlo", default="", help="a folder for the optimised programs")
     arguments = parser.parse_args()
+    if arguments.quick:
+        lowered = lower_step(CASES[0], devices_of(arguments.target, 4))
+        print(figures(lowered, 4)[0])
+        return
     # One part measured again replaces its own records.
     records = measure.read(f"compiled_{arguments.target}") if arguments.only else []
 

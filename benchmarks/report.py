@@ -73,6 +73,14 @@ def rates(result):
     return "C. Input against the step", table(("what", "images/s"), rows)
 
 
+def stream(result):
+    rows = [
+        (r["name"], f"{r['images_per_second']:,.0f}", f"{r['bytes_per_image'] / 1e3:.0f}")
+        for r in result["records"]
+    ]
+    return "C. ImageNet from disk to the device", table(("with", "images/s", "kB a file"), rows)
+
+
 def grid(result):
     rows = [
         (r["name"], f"{1e3 * r['median_s']:.0f}", f"{r['compile_s']:.0f}")
@@ -99,7 +107,8 @@ def compiled(result):
     return "Compiled, not run", table(head, rows)
 
 
-KINDS = {"neuron": neuron, "step": step, "input": rates, "grid": grid, "compiled": compiled}
+KINDS = {"neuron": neuron, "step": step, "input": rates, "stream": stream, "grid": grid,
+         "compiled": compiled}  # fmt: skip
 
 
 def main():

@@ -4,6 +4,7 @@ array_record files are made for that. TFRecord files are not: where each record 
 by walking from length to length, and kept. TensorFlow is needed for neither.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -181,8 +182,10 @@ def _index(name, part, paths, counts, cache_dir):
     stamps = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
     digest = hashlib.sha256(json.dumps([stamps, counts]).encode()).hexdigest()
     path = root / f"{name}-{part}-{digest[:16]}.npy"
-    if path.is_file():
-        return np.load(path, mmap_mode="r")
+    with contextlib.suppress(OSError, ValueError, EOFError):  # absent or damaged: walk again
+        starts = np.load(path, mmap_mode="r")
+        if len(starts) == sum(counts):
+            return starts
     print(f"looking up where the records of {name} {part} begin, once", flush=True)
     with ThreadPoolExecutor(16) as pool:
         starts = np.concatenate(

@@ -89,6 +89,10 @@ def test_a_second_start_reads_the_kept_index(tfrecord, capsys):
     os.utime(next(tfrecord.glob("*train*")), (1, 1))  # another file under the old name
     load(root)
     assert capsys.readouterr().out.count("looking up") == 1
+    for index in (root / "cache" / "records").glob("*train*"):
+        index.write_bytes(b"damaged")
+    load(root)
+    assert capsys.readouterr().out.count("looking up") == 1
 
 
 def test_damage_is_named_with_split_record_and_file(root):
