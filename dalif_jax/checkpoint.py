@@ -83,6 +83,7 @@ class Checkpoints:
         self._failed = None  # what the last save failed with
         if create:
             self._clear_leftovers()
+        self._check_scores()
         _together("opened")
         self._open()
 
@@ -134,7 +135,8 @@ class Checkpoints:
             if bad := leaf.size - np.count_nonzero(np.isfinite(leaf)):
                 name = jax.tree_util.keystr(path)
                 raise NotFinite(f"step {step}: {bad} of {leaf.size} values of {name}")
-        record = _sealed({"digest": digest(host), "extra": extra})
+        score = UNSCORED if score is None else float(score)
+        record = _sealed({"digest": digest(host), "score": score, "extra": extra})
         try:
             # Always a score, for orbax complains where there is none.
             self._manager.save(
@@ -142,7 +144,7 @@ class Checkpoints:
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)
                 ),
-                metrics={"score": UNSCORED if score is None else float(score)},
+                metrics={"score": score},
             )
         except Exception as error:  # the file systems' and tensorstore's errors are of many kinds
             self._report(step, error)
@@ -191,6 +193,24 @@ class Checkpoints:
         for path in self.folder.glob("*.orbax-checkpoint-tmp*") if not jax.process_index() else ():
             shutil.rmtree(path, ignore_errors=True)
 
+    def _check_scores(self):
+        """Set steps aside whose score cannot be read: orbax reads them all when it opens.
+
+        Raises:
+          Damaged: there is one, and this is not the run itself (`create` is False).
+        """
+        for path in sorted(self.folder.glob("[0-9]*/metrics/metrics")):
+            step = path.parts[-3]
+            if jax.process_index() or not step.isdigit():
+                continue
+            try:
+                float(json.loads(path.read_text())["score"])
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                message = f"step {step} of {self.folder} is damaged: its score cannot be read"
+                if not self.create:
+                    raise Damaged(f"{message}: {error}") from error
+                self._rename_aside(step, message)
+
     # ---- Reading.
 
     def steps(self):
@@ -222,6 +242,8 @@ class Checkpoints:
                 step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
             )["record"]
             record = _unsealed(record)
+            if _score(self._manager.metrics(step)) != record["score"]:
+                raise ValueError("its score is not what was saved")
         except Exception as error:  # orbax raises bare Exception, KeyError, JSON errors and more
             raise Damaged(f"step {step} of {self.folder} cannot be read: {error}") from error
         self._compare(step, record["digest"], like)
@@ -292,17 +314,20 @@ class Checkpoints:
         return None
 
     def _set_aside(self, step, error):
+        _together("damaged")
+        self._rename_aside(step, error)
+        _together("set aside")
+        self._manager.reload()
+
+    def _rename_aside(self, step, error):
         source, number = self.folder / str(step), 0
         target = self.folder / f"{step}.corrupt"
         while target.exists():
             number += 1
             target = self.folder / f"{step}.corrupt.{number}"
-        _together("damaged")
         if not jax.process_index():
             source.rename(target)
-        _together("set aside")
         _warn(f"{error}", f"It is set aside as {target}; the checkpoint before it is tried.")
-        self._manager.reload()
 
 
 def _together(what):
