@@ -134,7 +134,7 @@ def corruptions(folder, seed=0, limit=None):
         shutil.rmtree(path)
         path.mkdir()
 
-    cases = [(kind, file) for file in files for kind in (truncated, flipped, flipped, Path.unlink)]
+    cases = [(kind, file) for file in files for kind in (truncated, *[flipped] * 10, Path.unlink)]
     rng.shuffle(cases)
     cases = [(emptied, Path(str(newest))), *cases[: limit and limit - 1]]
     counts = {"set_aside": 0, "read_right": 0}
