@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 from absl import app, flags
 
-from dalif_jax import analysis, config, data, summary, training
+from dalif_jax import analysis, config, data, training
 from dalif_jax.checkpoint import Checkpoints
 from dalif_jax.command import (
     accelerator_warning,
@@ -19,7 +19,7 @@ from dalif_jax.command import (
     parse_flags,
     report_errors,
 )
-from dalif_jax.evaluation import evaluate, look_inside, write_report
+from dalif_jax.evaluation import evaluate, look_inside, structure_of, write_report
 from dalif_jax.feed import feed_of
 
 flags.DEFINE_string("workdir", None, "The run to evaluate.")
@@ -57,17 +57,16 @@ def main(_):
         program = training.make_program(settings, 1, training.make_mesh())
         state, _ = checkpoints.restore(step, training.abstract_state(program))
 
-    spec = data.spec(settings.dataset, settings.frame_size)
-    layers = summary.neuron_layers(program.model, (settings.timesteps, *spec.shape))
+    structure = structure_of(program.model, settings)
     results, feeds = {}, {}
     for name, split in splits.items():
         if name != "train":
             feeds[name] = feed_of(split, program, settings, 1)
-            results[name] = evaluate(program, state, feeds[name], settings, layers)
+            results[name] = evaluate(program, state, feeds[name], settings, structure)
     write_report(workdir, settings, state, step, which, results)
     if sample is not None:
         image, label = feeds["test"].example(sample)
-        logits, spikes = look_inside(program, state, image, settings, layers)
+        logits, spikes = look_inside(program, state, image, settings, structure.neurons)
         path = Path(workdir) / f"sample_{sample}.png"
         print(f"drew {analysis.sample(image, spikes, logits, int(label), path)}")
 

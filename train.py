@@ -25,7 +25,7 @@ from dalif_jax.command import (
     parse_flags,
     report_errors,
 )
-from dalif_jax.evaluation import Interrupted, evaluate, write_report
+from dalif_jax.evaluation import Interrupted, evaluate, structure_of, write_report
 from dalif_jax.feed import feed_of
 from dalif_jax.runlog import Progress, RunLog
 
@@ -81,7 +81,7 @@ def train(settings, workdir, shape):
     feeds = {name: feed_of(split, program, settings, steps) for name, split in splits.items()}
     # Curves and `best` use the held-out part where there is one, else the test set, and say so.
     selection = "validation" if "validation" in feeds else "test"
-    layers = summary.neuron_layers(program.model, shape)
+    structure = structure_of(program.model, settings)
     names = [row.name for row in summary.layers(program.model, shape)]
 
     with (
@@ -91,7 +91,7 @@ def train(settings, workdir, shape):
 
         def measure(split):
             stop = lambda: signals.received is not None  # noqa: E731
-            return evaluate(program, state, feeds[split], settings, layers, stop)
+            return evaluate(program, state, feeds[split], settings, structure, stop)
 
         # ---- State: the newest checkpoint that is whole, else the seed's initial weights.
         restored = checkpoints.restore_newest(training.abstract_state(program))
@@ -139,6 +139,7 @@ def train(settings, workdir, shape):
                         if epoch % settings.eval_every == 0 or last:
                             record = measure(selection)
                             score = record["accuracy"]
+                            del record["operations"]  # of every layer: for the report alone
                             log.write("eval", step, {"epoch": epoch, "split": selection, **record})
                             print(
                                 f"epoch {epoch}/{settings.epochs}  {selection} loss "

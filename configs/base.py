@@ -81,5 +81,7 @@ def get_config():
     config.eval_every = 1  # epochs between evaluations; the last epoch is always evaluated
     config.checkpoint_every = 1  # epochs between checkpoints
     config.keep = 2  # newest checkpoints kept, beside the best
+    config.mac_pj = 4.6  # energy of a multiply-accumulate, pJ (45 nm, as in Table III)
+    config.ac_pj = 0.9  # of an accumulate
     config.log_every = 50  # steps between progress lines and metrics records
     return config.lock()

@@ -22,7 +22,10 @@ SCHEDULES = ("cosine", "onecycle", "constant")
 # Where the data lies does not change a run.
 NOT_THE_RUN = ("data_dir", "cache_dir", "data_workers")
 # What a run may be continued with: how long, and what it leaves behind when.
-MAY_CHANGE = ("epochs", "eval_every", "checkpoint_every", "keep", "log_every", "eval_batch_size")
+MAY_CHANGE = (
+    "epochs", "eval_every", "checkpoint_every", "keep", "log_every", "eval_batch_size", "mac_pj",
+    "ac_pj",
+)  # fmt: skip
 
 
 class ConfigError(ValueError):
@@ -99,7 +102,8 @@ def validate(config, devices=1):
         if config[key] <= 0:
             raise ConfigError(f"{key}={config[key]} must be above 0")
     for key in ("weight_decay", "warmup_epochs", "unroll", "crop_padding", "cutout_size",
-                "roll_pixels", "mixup", "frame_size", "data_workers", "seed"):  # fmt: skip
+                "roll_pixels", "mixup", "mac_pj", "ac_pj", "frame_size", "data_workers",
+                "seed"):  # fmt: skip
         if config[key] < 0:
             raise ConfigError(f"{key}={config[key]} must not be negative")
     for key in ("momentum", "label_smoothing", "ema_decay", "validation_split"):

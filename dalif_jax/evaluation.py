@@ -3,39 +3,58 @@
 import json
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from dalif_jax import data
+from dalif_jax import data, operations
 from dalif_jax.config import neuron_options
 from dalif_jax.neurons import NEURONS
+from dalif_jax.summary import neuron_layers
 from dalif_jax.training import prepare
+
+
+class Structure(NamedTuple):
+    """What evaluation knows of a network without running it."""
+
+    neurons: dict  # summary.neuron_layers
+    operations: list  # operations.operations
+
+
+def structure_of(model, config):
+    """The Structure of a config's network."""
+    spec = data.spec(config.dataset, config.frame_size)
+    shape = (config.timesteps, *spec.shape)
+    return Structure(
+        neuron_layers(model, shape), operations.operations(model, shape, not spec.events)
+    )
 
 
 class Interrupted(Exception):
     """An evaluation was given up because the run is to stop."""
 
 
-def evaluate(program, state, feed, config, layers, stop=lambda: False):
+def evaluate(program, state, feed, config, structure, stop=lambda: False):
     """Accuracy, loss and what each neuron layer did, over all examples of a split.
 
     Args:
       program: training.Program.
       state: TrainState; its averaged weights are used where it holds them.
       feed: of the split, from feed.feed_of.
-      layers: {name: NeuronLayer} from summary.neuron_layers.
+      structure: from structure_of.
       stop: asked before every batch whether to give up.
     Returns:
       dict: accuracy (0..1), loss (nats), examples, and per layer alpha, beta, firing_rate (spikes
       per neuron and timestep), spikes and synaptic_operations (Python integers, summed over the
-      split and its timesteps; each spike weighted by the synapses it drives).
+      split and its timesteps; each spike weighted by the synapses it drives); `energy`, totals by
+      both rules, and `operations`, the same layer by layer, see operations.count.
     Raises:
       Interrupted: `stop` said so.
       AssertionError: the batches did not cover the split exactly once.
     """
     total = {"loss": 0.0, "correct": 0, "examples": 0}
-    spikes = {}
+    sums = {"spikes": {}, "nonzero": {}}
     pending = None
     # The host sums one batch late, so that the next is already running.
     for batch in chain(feed.evaluate(), [None]):
@@ -49,15 +68,31 @@ def evaluate(program, state, feed, config, layers, stop=lambda: False):
         counts = jax.device_get(done)
         for key in total:
             total[key] += counts[key].item()
-        for name, fired in counts["spikes"].items():
-            # 64 bits on the host: one layer's total can pass 2^31.
-            spikes[name] = spikes.get(name, 0) + fired.astype(np.int64)
+        for kind, layers in sums.items():
+            for name, counted in counts[kind].items():
+                # 64 bits on the host: one layer's total can pass 2^31.
+                layers[name] = layers.get(name, 0) + counted.astype(np.int64)
     assert total["examples"] == feed.examples, (total["examples"], feed.examples)
+    variables = (state.params, state.batch_stats)
+    energy = operations.count(
+        structure.operations,
+        config.timesteps,
+        **sums,
+        neurons={name: layer.neurons for name, layer in structure.neurons.items()},
+        examples=total["examples"],
+        parameters=sum(leaf.nbytes for leaf in jax.tree.leaves(variables)),
+        mac_pj=config.mac_pj,
+        ac_pj=config.ac_pj,
+    )
     return {
         "accuracy": total["correct"] / total["examples"],
         "loss": total["loss"] / total["examples"],
         "examples": total["examples"],
-        "layers": layer_records(state, config, spikes, layers, total["examples"]),
+        "layers": layer_records(
+            state, config, sums["spikes"], structure.neurons, total["examples"]
+        ),
+        "operations": energy.pop("layers"),
+        "energy": energy,
     }
 
 
@@ -137,6 +172,8 @@ def report(config, state, step, which, results):
             if name != "test"
         },
         "layers": test["layers"],
+        "energy": test["energy"],
+        "operations": test["operations"],
     }
 
 
@@ -164,6 +201,7 @@ def format_report(values):
             f"{name:<{width}}  {alpha:6.3f}  {beta:6.3f}  {row['firing_rate']:11.2%}"
             f"  {row['spikes']:14,}  {row['synaptic_operations']:20,}"
         )
+    lines += ["", *format_operations(values)]
     chosen = f", chosen on the {values['chosen_on']} set" if values["chosen_on"] else ""
     lines += [
         "",
@@ -178,3 +216,47 @@ def format_report(values):
             f"loss {row['loss']:.4f}"
         )
     return "\n".join(lines)
+
+
+def format_operations(values):
+    """Lines: operations and energy of every layer with weights, and in all, by both rules."""
+
+    def line(name, rate, row):
+        cells = [f"{name:<{width}}  {'' if rate is None else format(rate, '.2%'):>7}"]
+        for rule in ("paper", "exact"):
+            macs, acs, energy = (row[rule][key] for key in ("macs", "acs", "energy_uj"))
+            cells.append(f"  {macs:16,.0f}  {acs:16,.0f}  {energy:10.4g}")
+        return "".join(cells)
+
+    def of(rows):
+        return {
+            rule: {
+                key: sum(row[f"{rule}_{key}"] for row in rows)
+                for key in ("macs", "acs", "energy_uj")
+            }
+            for rule in ("paper", "exact")
+        }
+
+    energy, rows = values["energy"], values["operations"]
+    shown = [row for row in rows if row["kind"] in ("conv", "linear")]
+    rest = [row for row in rows if row["kind"] not in ("conv", "linear")]
+    width = max(len(row["name"]) for row in [*rows, {"name": "norms and pools"}])
+    columns = "".join(
+        f"  {rule + ' MACs':>16}  {'ACs':>16}  {'uJ':>10}" for rule in ("paper", "exact")
+    )
+    lines = [f"{'an example':<{width}}  {'input':>7}" + columns]
+    lines += [line(row["name"], row["input_rate"], of([row])) for row in shown]
+    lines += [line("norms and pools", None, of(rest)), line("in all", None, energy)]
+    paper, exact = energy["paper"], energy["exact"]
+    lines += [
+        "",
+        f"paper (thop, SyOPs): {paper['flops']:,} FLOPs; dense network "
+        f"{paper['dense_macs']:,} MACs, {paper['dense_energy_uj']:.4g} uJ",
+        f"exact (NeuroBench): {exact['neuron_updates']:,} neuron updates; dense network "
+        f"{exact['dense_macs']:,} MACs, {exact['dense_energy_uj']:.4g} uJ",
+        f"activation sparsity {energy['activation_sparsity']:.2%}, footprint "
+        f"{energy['footprint_bytes']:,} bytes; {energy['mac_pj']} pJ a MAC, {energy['ac_pj']} pJ "
+        "an AC; 'input': share of spikes, empty where a layer takes real numbers",
+        "",
+    ]
+    return lines

@@ -9,6 +9,7 @@ import functools
 from typing import Any, NamedTuple
 
 import flax
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -152,8 +153,9 @@ def make_program(config, steps_per_epoch, mesh):
       `finite_layers` reads.
     eval_step(state, images, labels, indices, valid):
       indices int32 [B] (None for a set that streams), valid bool [B]; returns sums over the valid
-      examples: `loss`, `correct`, `examples`, and `spikes`: {layer: int32 [H, W]}, summed over
-      batch, time and channels.
+      examples: `loss`, `correct`, `examples`, and int32 counts [H, W], summed over batch, time and
+      channels: `spikes` {neuron layer}, and `nonzero` {convolution or linear layer}, the values of
+      its input that are not zero.
     """
     spec = data.spec(config.dataset, config.frame_size)
     model = build_model(config, mesh)
@@ -286,20 +288,29 @@ def make_program(config, steps_per_epoch, mesh):
         x = prepare(images, spec, dtype)
         params = state.params if state.ema is None else state.ema
         variables = {"params": params, "batch_stats": state.batch_stats}
-        logits, taps = model.apply(
-            variables, x, train=False, taps=("spikes",), timesteps=config.timesteps
-        )
+
+        def count(values):  # [B, T, H, W, C] -> [H, W], [B, T, K] -> []
+            there = (values != 0) & valid.reshape(-1, *[1] * (values.ndim - 1))
+            return there.sum((0, 1, -1), dtype=jnp.int32)
+
+        nonzero = {}
+
+        def watch(call, args, kwargs, context):
+            if isinstance(context.module, nn.Conv | nn.Dense):
+                nonzero["/".join(context.module.path)] = count(args[0])
+            return call(*args, **kwargs)
+
+        with nn.intercept_methods(watch):
+            logits, taps = model.apply(
+                variables, x, train=False, taps=("spikes",), timesteps=config.timesteps
+            )
         loss = losses.time_averaged_cross_entropy(logits, labels)
-
-        def count(spikes):  # [B, T, H, W, C] -> [H, W]
-            fired = (spikes != 0) & valid.reshape(-1, *[1] * (spikes.ndim - 1))
-            return fired.sum((0, 1, -1), dtype=jnp.int32)
-
         return {
             "loss": jnp.where(valid, loss, 0.0).sum(),
             "correct": (losses.correct(logits, labels) & valid).sum(dtype=jnp.int32),
             "examples": valid.sum(dtype=jnp.int32),
             "spikes": {name: count(tap["spikes"]) for name, tap in taps.items()},
+            "nonzero": nonzero,
         }
 
     return Program(

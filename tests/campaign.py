@@ -182,7 +182,8 @@ def fuzz(folder, cases, seed=0):
                 runlog.read_metrics(folder / "metrics.jsonl")
             counts["accepted"] += 1
         except (config.ConfigError, runlog.LogError) as error:
-            named = keys if which == "config" else [which]
+            # A file that is still readable may hold a wrong value: then the key is named.
+            named = {"config": keys, "config.json": [which, *plain]}.get(which, [which])
             assert any(key in str(error) for key in named), (named, str(error))
     return {"cases": cases, **counts, "unexpected": 0}
 

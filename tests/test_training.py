@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from configs.base import get_config as base
-from dalif_jax import data, losses, summary, training
-from dalif_jax.evaluation import evaluate
+from dalif_jax import data, losses, training
+from dalif_jax.evaluation import evaluate, structure_of
 from dalif_jax.feed import feed_of
 from dalif_jax.neurons import NeuronOptions
 
@@ -233,10 +233,10 @@ def test_evaluation_covers_every_example_once_and_counts_spikes_exactly():
     run = Run(config_of(eval_batch_size=64), 8)
     test = run.splits["test"]
     assert len(test.labels) % 64 != 0
-    shape = (2, 8, 8, 1)
-    layers = summary.neuron_layers(run.program.model, shape)
+    structure = structure_of(run.program.model, run.config)
+    layers = structure.neurons
     given = feed_of(test, run.program, run.config, run.steps)
-    got = evaluate(run.program, run.state, given, run.config, layers)
+    got = evaluate(run.program, run.state, given, run.config, structure)
     x = training.prepare(jnp.asarray(test.images), data.spec("digits"), jnp.dtype("float32"))
     state = jax.device_get(run.state)
     logits, taps = run.program.model.apply(
