@@ -3,6 +3,8 @@
 python eval.py --workdir runs/digits
 python eval.py --workdir runs/digits --checkpoint best
 python eval.py --workdir runs/digits_dvs --sample 3  # draws an example and its spikes
+python eval.py --workdir runs/digits --export cards/digits  # weights, config, figures, NIR: a card
+python eval.py --card cards/digits  # measures a card again
 """
 
 import sys
@@ -11,7 +13,7 @@ from pathlib import Path
 import jax
 from absl import app, flags
 
-from dalif_jax import analysis, config, data, training
+from dalif_jax import analysis, card, config, data, training
 from dalif_jax.checkpoint import Checkpoints
 from dalif_jax.command import (
     accelerator_warning,
@@ -25,37 +27,44 @@ from dalif_jax.feed import feed_of
 flags.DEFINE_string("workdir", None, "The run to evaluate.")
 flags.DEFINE_enum("checkpoint", "newest", ["newest", "best"], "Which of the run's checkpoints.")
 flags.DEFINE_integer("sample", None, "Draw this example of the test set and every layer's spikes.")
+flags.DEFINE_string("export", None, "Write a model card into this folder, to share.")
+flags.DEFINE_string("card", None, "Evaluate a model card instead of a run.")
 flags.DEFINE_string("data_dir", None, "Where the data lies now, if not where the run found it.")
 
 
 @report_errors
 def main(_):
-    workdir, which = flags.FLAGS.workdir, flags.FLAGS.checkpoint
-    if not workdir:
+    workdir, which, given = flags.FLAGS.workdir, flags.FLAGS.checkpoint, flags.FLAGS.card
+    if not workdir and not given:
         raise config.ConfigError("--workdir is missing: the folder of the run to evaluate")
     accelerator_warning()
     compilation_cache()
-    settings = config.load(workdir)
+
+    if given:
+        settings, program, state, stated = card.load(given)
+        step, which, workdir = stated["step"], stated["checkpoint"], None
+    else:
+        settings = config.load(workdir)
+        if settings.dtype == "float64":
+            jax.config.update("jax_enable_x64", True)
+        # A run trained on many devices is evaluated on what there is, in another batch.
+        devices = jax.device_count()
+        for key in ("eval_batch_size", "batch_size"):
+            parts = devices * (settings.accumulate if key == "batch_size" else 1)
+            settings[key] = -(-settings[key] // parts) * parts
+        config.validate(settings, devices)
+        with Checkpoints(Path(workdir) / "checkpoints", settings.keep, create=False) as checkpoints:
+            step = checkpoints.best() if which == "best" else checkpoints.newest()
+            if step is None:
+                raise config.ConfigError(f"{workdir} holds no {which} checkpoint yet")
+            program = training.make_program(settings, 1, training.make_mesh())
+            state, _ = checkpoints.restore(step, training.abstract_state(program))
     if flags.FLAGS.data_dir is not None:
         settings.data_dir = flags.FLAGS.data_dir
-    if settings.dtype == "float64":
-        jax.config.update("jax_enable_x64", True)
-    # A run trained on many devices is evaluated on what there is: the batch need not be the same.
-    devices = jax.device_count()
-    settings.eval_batch_size = -(-settings.eval_batch_size // devices) * devices
-    settings.batch_size = -(-settings.batch_size // devices) * devices
-    config.validate(settings, devices)
-
-    with Checkpoints(Path(workdir) / "checkpoints", settings.keep, create=False) as checkpoints:
-        step = checkpoints.best() if which == "best" else checkpoints.newest()
-        if step is None:
-            raise config.ConfigError(f"{workdir} holds no {which} checkpoint yet")
-        splits = config.load_data(settings)
-        sample, examples = flags.FLAGS.sample, data.size(splits["test"])
-        if sample is not None and not 0 <= sample < examples:
-            raise config.ConfigError(f"--sample={sample} must lie in 0..{examples - 1}")
-        program = training.make_program(settings, 1, training.make_mesh())
-        state, _ = checkpoints.restore(step, training.abstract_state(program))
+    splits = config.load_data(settings)
+    sample, examples = flags.FLAGS.sample, data.size(splits["test"])
+    if sample is not None and not 0 <= sample < examples:
+        raise config.ConfigError(f"--sample={sample} must lie in 0..{examples - 1}")
 
     structure = structure_of(program.model, settings)
     results, feeds = {}, {}
@@ -63,11 +72,14 @@ def main(_):
         if name != "train":
             feeds[name] = feed_of(split, program, settings, 1)
             results[name] = evaluate(program, state, feeds[name], settings, structure)
-    write_report(workdir, settings, state, step, which, results)
+    values = write_report(workdir, settings, state, step, which, results)
+    if flags.FLAGS.export:
+        for path in card.export(flags.FLAGS.export, settings, program.model, state, values):
+            print(f"wrote {path}")
     if sample is not None:
         image, label = feeds["test"].example(sample)
         logits, spikes = look_inside(program, state, image, settings, structure.neurons)
-        path = Path(workdir) / f"sample_{sample}.png"
+        path = Path(workdir or given) / f"sample_{sample}.png"
         print(f"drew {analysis.sample(image, spikes, logits, int(label), path)}")
 
 

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from jax.experimental import multihost_utils
 
 from dalif_jax import config
+from dalif_jax.card import CardError
 from dalif_jax.checkpoint import CheckpointError
 from dalif_jax.data import DataError
 from dalif_jax.runlog import LogError
@@ -109,7 +110,7 @@ def only_one(workdir):
 
 
 # What a user can mend.
-MISTAKES = (config.ConfigError, DataError, CheckpointError, LogError)
+MISTAKES = (config.ConfigError, DataError, CheckpointError, LogError, CardError)
 
 
 def parse_flags(argv):

@@ -178,8 +178,14 @@ def report(config, state, step, which, results):
 
 
 def write_report(workdir, config, state, step, which, results):
-    """Write eval.json into the workdir, at once or not at all, and print it as a table."""
+    """Write eval.json into the workdir, at once or not at all, and print it as a table.
+
+    Without a workdir it is printed only. Returns what `report` gives.
+    """
     values = report(config, state, step, which, results)
+    if workdir is None:
+        print(format_report(values))
+        return values
     path = Path(workdir) / "eval.json"
     temporary = path.with_suffix(".json.tmp")
     temporary.write_text(json.dumps(values, indent=2) + "\n")

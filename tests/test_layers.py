@@ -6,14 +6,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a file imports only from lower rows.
 LAYERS = [
-    {"surrogate", "losses", "autoaugment", "norm", "convolution", "checkpoint", "runlog", "events"},
-    {"augment", "kernel", "analysis", "aedat", "moving_digits"},
+    {"surrogate", "losses", "autoaugment", "norm", "convolution", "wide_sums", "events"},
+    {"checkpoint", "runlog"},
+    {"augment", "kernel", "analysis", "aedat", "moving_digits", "records"},
     {"event_augment", "fused", "recordings"},
-    {"frames", "neurons"},
+    {"frames", "neurons", "imagenet"},
     {"data", "models"},
-    {"config", "summary"},
+    {"config", "summary", "operations", "interchange", "feed"},
     {"training"},
-    {"evaluation"},
+    {"evaluation", "card"},
     {"command"},
 ]
 ONLY_IN = {
@@ -24,7 +25,11 @@ ONLY_IN = {
     "tonic": {"events", "recordings"},
     "joblib": {"frames"},
     "filelock": {"frames", "command"},
-    "tensorflow_datasets": {"data"},
+    "tensorflow_datasets": {"records"},
+    "google_crc32c": {"records"},
+    "grain": {"feed"},
+    "nir": {"interchange"},
+    "safetensors": {"card"},
     "optax": {"training"},
 }
 

@@ -1,0 +1,143 @@
+"""A trained network as a folder to share: weights, config, measured figures, NIR graph, a page.
+
+weights.safetensors   params/... and batch_stats/..., float32, nothing else can be in it
+config.json           the run's config
+eval.json             what was measured with these weights
+network.nir           the same network for other tools (interchange.py), where it has that form
+README.md             what it is, in words
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from dalif_jax import config, data, interchange, training
+
+
+class CardError(ValueError):
+    """A folder is no model card, or its weights are not those of its config."""
+
+
+def flat(tree):
+    """{"a/b/c": NumPy array} of nested dicts."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {"/".join(key.key for key in path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def export(folder, settings, model, state, report):
+    """Write a model card; an existing one in `folder` is replaced.
+
+    Args:
+      settings: the run's config.
+      model: its network.
+      state: TrainState; the averaged weights are exported where there are any.
+      report: what eval.json holds.
+    Returns:
+      the paths written.
+    """
+    from safetensors.numpy import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    params = state.params if state.ema is None else state.ema
+    variables = jax.device_get({"params": params, "batch_stats": state.batch_stats})
+    settings = settings.copy_and_resolve_references()
+    settings.data_dir = settings.cache_dir = ""  # of the machine, not of the network
+    save_file(flat(variables), folder / "weights.safetensors", {"format": "dalif_jax"})
+    (folder / "config.json").write_text(json.dumps(config.to_json(settings), indent=2) + "\n")
+    (folder / "eval.json").write_text(json.dumps(report, indent=2) + "\n")
+    spec = data.spec(settings.dataset, settings.frame_size)
+    nir_note = "`network.nir` is the same network for other tools."
+    try:
+        write_nir(folder / "network.nir", settings, model, variables, spec.shape)
+    except interchange.NotRepresentable as error:
+        (folder / "network.nir").unlink(missing_ok=True)
+        nir_note = f"It has no NIR file: {error}."
+    (folder / "README.md").write_text(page(settings, report, nir_note))
+    return sorted(folder.iterdir())
+
+
+def write_nir(path, settings, model, variables, shape, **keys):
+    """Write the network's NIR graph as an HDF5 file. Raises NotRepresentable."""
+    options = config.neuron_options(settings)
+    interchange.write(path, interchange.to_nir(model, variables, options, shape, **keys))
+
+
+def page(settings, report, nir_note):
+    """The card's README."""
+    splits = {"test": report} | report["other_splits"]
+    lines = [
+        f"# {settings.model} with {settings.neuron} neurons on {settings.dataset}",
+        "",
+        f"A spiking network of [DA-LIF](https://arxiv.org/abs/2502.10422) neurons, T = "
+        f"{settings.timesteps}, {report['parameters']:,} parameters, trained by dalif_jax with the "
+        "settings in `config.json`.",
+        "",
+        "| split | examples | accuracy |",
+        "|---|---|---|",
+        *(
+            f"| {name.replace('_', ' ')} | {row['examples']:,} | {row['accuracy']:.2%} |"
+            for name, row in splits.items()
+        ),
+        "",
+        f"Step {report['step']}, checkpoint: {report['checkpoint']}"
+        + (f", chosen on the {report['chosen_on']} set" if report["chosen_on"] else "")
+        + f". Energy of an example by the paper's rule "
+        f"{report['energy']['paper']['energy_uj']:.4g} uJ, exactly "
+        f"{report['energy']['exact']['energy_uj']:.4g} uJ; layer by layer in `eval.json`.",
+        "",
+        "```sh",
+        "python eval.py --card .        # in a checkout of dalif_jax; measures these figures again",
+        "```",
+        "",
+        nir_note,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def load(folder):
+    """Read a model card.
+
+    Returns:
+      (settings, program, state, report): state is a TrainState ready for `evaluate`.
+    Raises:
+      CardError: a file is missing or damaged, or weights and config do not belong together.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    folder = Path(folder)
+    for name in ("weights.safetensors", "config.json", "eval.json"):
+        if not (folder / name).is_file():
+            raise CardError(f"{folder} is no model card: {name} is missing")
+    settings = config.load(folder)
+    config.validate(settings, jax.device_count())
+    try:
+        weights = load_file(folder / "weights.safetensors")
+        report = json.loads((folder / "eval.json").read_text())
+    except (SafetensorError, ValueError, OSError) as error:
+        raise CardError(f"{folder} is damaged: {error}") from error
+    program = training.make_program(settings, 1, training.make_mesh())
+    shapes = jax.eval_shape(program.init)
+    expected = {"params": shapes.params, "batch_stats": shapes.batch_stats}
+    wanted = {
+        "/".join(key.key for key in path): (leaf.shape, leaf.dtype)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(expected)
+    }
+    found = {name: (array.shape, array.dtype) for name, array in weights.items()}
+    for name in [*wanted, *found]:
+        if wanted.get(name) != found.get(name):
+            raise CardError(
+                f"{folder}: {name} is {found.get(name, 'missing')} in weights.safetensors, "
+                f"{wanted.get(name, 'nothing')} by config.json"
+            )
+    variables = jax.tree_util.tree_map_with_path(
+        lambda path, _: weights["/".join(key.key for key in path)], expected
+    )
+    state = training.TrainState(
+        np.int32(report["step"]), variables["params"], variables["batch_stats"], (), None
+    )
+    return settings, program, jax.device_put(state, program.replicated), report

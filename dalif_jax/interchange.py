@@ -1,0 +1,314 @@
+"""A trained network as a NIR graph (Neuromorphic Intermediate Representation), and back.
+
+DA-LIF is exactly NIR's LIF under forward Euler with step dt:
+
+    tau dv/dt = v_leak - v + r I  ->  v' = (1 - dt/tau) v + (dt/tau) r I
+    tau = dt / (1 - beta), r = alpha / (1 - beta), v_leak = 0, v_reset = 0
+
+By default alpha / (1 - beta) is folded into the weights before the neuron and r = 1, which other
+tools read alike. Norms are folded into weights, membrane norms into thresholds; shortcuts without
+weights become 1x1 convolutions, the linear layer a 1x1 convolution of the [C, 1, 1] average, so
+that no flattening (which tools count from different axes) is needed. Arrays are NIR's: [C, H, W],
+kernels [out, in, kh, kw]. What the graph takes is the normalised image, the same at every timestep,
+or counts of events. A neuron here fires at or above its threshold, in NIR above it.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dalif_jax import models
+from dalif_jax.neurons import NEURONS, State, reset
+from dalif_jax.norm import EPSILON
+from dalif_jax.surrogate import spike
+
+DT = 1e-4  # seconds, the step that snnTorch and others assume when they read a graph
+
+
+class NotRepresentable(ValueError):
+    """A network, or a graph, holds something that the other side has no form for."""
+
+
+def to_nir(model, variables, options, shape, *, fold_gain=True, average_pool=False, dt=DT):
+    """The nir.NIRGraph of a trained network, in float64.
+
+    Args:
+      model: from models.build.
+      variables: {"params", "batch_stats"}.
+      options: its NeuronOptions.
+      shape: (H, W, C) of one timestep's input.
+      fold_gain: False keeps the weights and gives every neuron its r.
+      average_pool: AvgPool2d nodes, for tools without SumPool2d.
+    Raises:
+      NotRepresentable: beta outside [0, 1), a membrane norm whose scale is not positive, a decay
+        that depends on more than the layer, an unknown kind of network.
+    """
+    graph = _Graph(variables, options, fold_gain, average_pool, dt)
+    height, width, channels = shape
+    graph.add("input", "Input", (channels, height, width))
+    if isinstance(model, models.ResNet):
+        last = _resnet(graph, model)
+    elif isinstance(model, models.VGG):
+        last = _vgg(graph, model)
+    else:
+        raise NotRepresentable(f"{type(model).__name__} has no form in NIR here")
+    return graph.finish(last)
+
+
+def _resnet(graph, model):
+    last = "input"
+    for i, (kernel, _, stride) in enumerate(model.stem):
+        last = graph.conv(f"stem{i}_conv", f"stem{i}_norm", f"stem{i}_neuron", last, stride, kernel)
+        last = graph.neuron(f"stem{i}_neuron", [last])
+    if model.stem_pool:
+        last = graph.pool("stem_pool", last, *model.stem_pool)
+    for i, (blocks, width, first) in enumerate(
+        zip(model.blocks, model.widths, model.strides, strict=True)
+    ):
+        for j in range(blocks):
+            at, stride, after = f"stage{i}_block{j}/", first if j == 0 else 1, None
+            after, shortcut, step = f"{at}neuron1", last, stride
+            if stride != 1 or graph.shapes[last][0] != width:
+                if model.pooled_shortcut and stride > 1:
+                    shortcut, step = graph.pool(f"{at}shortcut_pool", last, stride, stride), 1
+                shortcut = graph.conv(
+                    f"{at}shortcut_conv", f"{at}shortcut_norm", after, shortcut, step, 1
+                )
+            else:
+                shortcut = graph.identity(f"{at}shortcut", after, last)
+            last = graph.conv(f"{at}conv0", f"{at}norm0", f"{at}neuron0", last, stride, 3)
+            last = graph.neuron(f"{at}neuron0", [last])
+            last = graph.conv(f"{at}conv1", f"{at}norm1", after, last, 1, 3)
+            last = graph.neuron(after, [last, shortcut])
+    return last
+
+
+def _vgg(graph, model):
+    last, i = "input", 0
+    for width in model.layers:
+        if width == "P":
+            last = graph.pool(f"pool{i}", last, 2, 2)
+            continue
+        last = graph.conv(f"conv{i}", f"norm{i}", f"neuron{i}", last, 1, 3)
+        last = graph.neuron(f"neuron{i}", [last])
+        i += 1
+    return last
+
+
+class _Graph:
+    """Nodes and edges as they are added; a pool's factor waits for the next weights."""
+
+    def __init__(self, variables, options, fold_gain, average_pool, dt):
+        wide = lambda leaf: np.asarray(jax.device_get(leaf), np.float64)  # noqa: E731
+        self.params = jax.tree.map(wide, dict(variables["params"]))
+        self.stats = jax.tree.map(wide, dict(variables["batch_stats"]))
+        self.options, self.fold_gain, self.average_pool = options, fold_gain, average_pool
+        self.dt, self.nodes, self.edges, self.shapes, self.factor = dt, {}, [], {}, {}
+
+    def add(self, name, kind, shape, sources=(), **values):
+        import nir
+
+        name = name.replace("/", ".")
+        if kind in ("Input", "Output"):
+            values = {f"{kind.lower()}_type": np.array(shape)}
+        self.nodes[name] = getattr(nir, kind)(**values)
+        self.shapes[name], self.factor[name] = tuple(shape), 1.0
+        self.edges += [(source, name) for source in sources]
+        return name
+
+    def at(self, tree, name):
+        for key in name.split("/"):
+            tree = tree.get(key, {})
+        return tree
+
+    def decays(self, neuron):
+        alpha, beta = NEURONS[self.options.name].decays(self.options, self.at(self.params, neuron))
+        alpha, beta = (np.asarray(value, np.float64) for value in (alpha, beta))
+        if not ((beta >= 0) & (beta < 1)).all():
+            raise NotRepresentable(
+                f"{neuron}: beta = {beta.min():.6g} to {beta.max():.6g}; NIR's LIF has "
+                "tau = dt / (1 - beta): 0 <= beta < 1 (tanh reaches 1 in float32 near 9)"
+            )
+        return alpha, beta
+
+    def gain(self, neuron):
+        """What the weights before a neuron are multiplied with, a scalar or [C]."""
+        alpha, beta = self.decays(neuron)
+        return alpha / (1 - beta) if self.fold_gain else np.ones_like(alpha)
+
+    def conv(self, name, norm, neuron, source, stride, kernel):
+        own, scale_bias = self.at(self.params, name), self.at(self.params, norm)
+        stats = self.at(self.stats, norm)
+        weight = own["kernel"].transpose(3, 2, 0, 1)
+        channels, height, width = self.shapes[source]
+        if weight.shape[1] != channels:
+            raise NotRepresentable(f"{name}: a grouped convolution is not exported")
+        factor = scale_bias["scale"] / np.sqrt(stats["var"] + EPSILON)
+        bias = (own.get("bias", 0.0) - stats["mean"]) * factor + scale_bias["bias"]
+        gain = np.broadcast_to(self.gain(neuron), factor.shape)
+        weight = weight * (factor * gain)[:, None, None, None] * self.factor[source]
+        pad = kernel // 2
+        out = [(size + 2 * pad - kernel) // stride + 1 for size in (height, width)]
+        return self._conv(name, source, weight, bias * gain, stride, pad, (len(bias), *out))
+
+    def identity(self, name, neuron, source):
+        channels = self.shapes[source][0]
+        gain = np.broadcast_to(self.gain(neuron), channels)
+        weight = np.diag(gain * self.factor[source])[:, :, None, None]
+        return self._conv(name, source, weight, np.zeros(channels), 1, 0, self.shapes[source])
+
+    def _conv(self, name, source, weight, bias, stride, pad, shape):
+        return self.add(
+            name, "Conv2d", shape, [source], input_shape=self.shapes[source][1:], weight=weight,
+            bias=bias, stride=(stride, stride), padding=(pad, pad), dilation=(1, 1), groups=1,
+        )  # fmt: skip
+
+    def pool(self, name, source, window, stride, pad=0):
+        channels, *size = self.shapes[source]
+        out = [(n + 2 * pad - window) // stride + 1 for n in size]
+        kind = "AvgPool2d" if self.average_pool else "SumPool2d"
+        pairs = {"kernel_size": window, "stride": stride, "padding": pad}
+        before = self.factor[source]
+        name = self.add(
+            name, kind, (channels, *out), [source],
+            **{key: np.array([value, value]) for key, value in pairs.items()},
+        )  # fmt: skip
+        self.factor[name] = before if self.average_pool else before / window**2
+        return name
+
+    def neuron(self, name, sources):
+        alpha, beta = self.decays(name)
+        shape = self.shapes[sources[0]]
+        own, stats = self.at(self.params, name), self.at(self.stats, name)
+        threshold = np.full(shape[0], float(self.options.threshold))
+        if self.options.membrane_bn:
+            factor = own["norm_scale"] / np.sqrt(stats["norm_var"] + EPSILON)
+            if not (factor > 0).all():
+                raise NotRepresentable(
+                    f"{name}: the membrane norm's scale is not positive in every channel, so that "
+                    "it is no threshold"
+                )
+            threshold = (threshold - own["norm_bias"]) / factor + stats["norm_mean"]
+
+        def full(value):
+            # Every parameter has the layer's whole shape: some tools take nothing else.
+            channels = np.broadcast_to(value, shape[0])
+            return np.ascontiguousarray(np.broadcast_to(channels[:, None, None], shape))
+
+        r = np.ones(()) if self.fold_gain else alpha / (1 - beta)
+        return self.add(
+            name, "LIF", shape, sources, tau=full(self.dt / (1 - beta)), r=full(r),
+            v_leak=full(0.0), v_threshold=full(threshold), v_reset=full(0.0),
+        )  # fmt: skip
+
+    def finish(self, last):
+        import nir
+
+        _, height, width = self.shapes[last]
+        head, size = self.params["head"], (height, width)
+        if height != width:
+            raise NotRepresentable(f"the last map is {height}x{width}; a square one is needed")
+        last = self.pool("pool", last, height, 1) if size != (1, 1) else last
+        weight = head["kernel"].T[:, :, None, None] * self.factor[last]
+        last = self._conv("head", last, weight, head["bias"], 1, 0, (len(weight), 1, 1))
+        self.add("output", "Output", self.shapes[last], [last])
+        return nir.NIRGraph(
+            self.nodes, self.edges, metadata={"dt": self.dt, "neuron": self.options.name},
+            type_check=False,
+        )  # fmt: skip
+
+
+def write(path, graph):
+    """Write a graph as NIR's HDF5 file."""
+    import nir
+
+    nir.write(str(path), graph)
+
+
+def read(path):
+    """The nir.NIRGraph of an HDF5 file.
+
+    Raises:
+      NotRepresentable: the file is no NIR graph; says why.
+    """
+    import nir
+
+    try:
+        return nir.read(str(path))
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise NotRepresentable(f"{path} is no NIR file that can be read: {error}") from error
+
+
+def run(graph, x, dt=DT):
+    """Run a NIR graph over time with forward Euler: the importer, as a function.
+
+    Args:
+      graph: a nir.NIRGraph of Conv2d, Linear, Affine, LIF, SumPool2d, AvgPool2d, Flatten, Input and
+        Output, without cycles.
+      x: [B, T, C, H, W] or [B, T, features]; computed in its dtype.
+    Returns:
+      {node: [B, T, ...]}, what every node gives; "output" is the graph's.
+    Raises:
+      NotRepresentable: another node, a cycle, v_leak or v_reset that is not 0.
+    """
+    nodes, values = graph.nodes, {}
+    sources = {name: [a for a, b in graph.edges if b == name] for name in nodes}
+    waiting = list(nodes)
+    while waiting:
+        ready = [name for name in waiting if all(source in values for source in sources[name])]
+        if not ready:
+            raise NotRepresentable(f"the graph has a cycle through {', '.join(waiting[:3])}")
+        for name in ready:
+            taken = x if not sources[name] else sum(values[source] for source in sources[name])
+            values[name] = _apply(name, nodes[name], taken, dt)
+            waiting.remove(name)
+    return values
+
+
+def _apply(name, node, x, dt):
+    kind, fold = type(node).__name__, lambda y: y.reshape(-1, *y.shape[2:])
+    as_x = lambda value: jnp.asarray(value, x.dtype)  # noqa: E731
+    if kind in ("Input", "Output"):
+        return x
+    if kind == "LIF":
+        for key in ("v_leak", "v_reset"):
+            if np.any(getattr(node, key)):
+                raise NotRepresentable(f"{name}: {key} is not 0")
+        rate = dt / np.asarray(node.tau, np.float64)
+        beta, alpha, threshold = (
+            as_x(value) for value in (1 - rate, rate * node.r, node.v_threshold)
+        )
+
+        def step(state, current):
+            h = beta * reset(state) + alpha * current
+            fired = spike(h - threshold, "rectangle", 1.0)
+            return State(h, fired), fired
+
+        zeros = jnp.zeros((x.shape[0], *x.shape[2:]), x.dtype)
+        spikes = jax.lax.scan(step, State(zeros, zeros), jnp.moveaxis(x, 1, 0))[1]
+        return jnp.moveaxis(spikes, 0, 1)
+    if kind == "Conv2d":
+        if node.groups != 1 or tuple(node.dilation) != (1, 1) or isinstance(node.padding, str):
+            raise NotRepresentable(f"{name}: groups, dilation and named padding are not read")
+        pads = [(int(pad),) * 2 for pad in node.padding]
+        y = jax.lax.conv_general_dilated(
+            fold(x), as_x(node.weight), tuple(map(int, node.stride)), pads
+        )
+        y = y + as_x(node.bias)[:, None, None]
+    elif kind in ("SumPool2d", "AvgPool2d"):
+        window, stride, pad = (
+            tuple(map(int, np.broadcast_to(value, 2)))
+            for value in (node.kernel_size, node.stride, node.padding)
+        )
+        y = jax.lax.reduce_window(
+            fold(x), jnp.zeros((), x.dtype), jax.lax.add, (1, 1, *window), (1, 1, *stride),
+            ((0, 0), (0, 0), *((p, p) for p in pad)),
+        )  # fmt: skip
+        y = y if kind == "SumPool2d" else y / np.prod(window)
+    elif kind in ("Linear", "Affine"):
+        y = fold(x) @ as_x(node.weight).T + as_x(getattr(node, "bias", 0.0))
+    elif kind == "Flatten":
+        return x.reshape(*x.shape[:2], -1)
+    else:
+        raise NotRepresentable(f"{name}: {kind} is not read")
+    return y.reshape(*x.shape[:2], *y.shape[1:])
