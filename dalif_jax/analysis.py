@@ -7,10 +7,10 @@ import numpy as np
 from dalif_jax.runlog import read_metrics
 
 # Colours told apart with any colour vision (Okabe and Ito).
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
+BLUE, ORANGE, GREEN, GREY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#999999", "#AA4499"
 
 
-def _figure(columns, width=5.0, height=3.6):
+def panels(columns, width=5.0, height=3.6):
     # The object interface: no global state, no window, whatever the machine's backend.
     from matplotlib.figure import Figure
 
@@ -30,7 +30,7 @@ def learning_curves(records, path):
     """Loss, accuracy and learning rate over epochs, from train and eval records, as PNG."""
     train = [r for r in records if r["kind"] == "train"]
     evals = [r for r in records if r["kind"] == "eval"]
-    figure, (loss, accuracy, rate) = _figure(3)
+    figure, (loss, accuracy, rate) = panels(3)
     for axis, key, factor in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
         if train:
             axis.plot(_column(train, "epoch"), factor * _column(train, key),
@@ -69,7 +69,7 @@ def decay_curves(records, path):
 
     evals = [r for r in records if r["kind"] == "eval"]
     names = list(evals[-1]["layers"])
-    figure, axes = _figure(2)
+    figure, axes = panels(2)
     # The scale reaches past the last layer, whose yellow would be too pale on white.
     scale = ScalarMappable(Normalize(1, 1.1 * max(len(names), 2)), colormaps["viridis"])
     for axis, key, meaning in zip(
@@ -92,7 +92,7 @@ def firing_rates(records, path):
     evals = [r for r in records if r["kind"] == "eval"]
     first, last = evals[0], evals[-1]
     names = list(last["layers"])
-    figure, (axis,) = _figure(1, width=max(5.0, 0.42 * len(names) + 2.5), height=4.2)
+    figure, (axis,) = panels(1, width=max(5.0, 0.42 * len(names) + 2.5), height=4.2)
     place = np.arange(len(names))
     rates = [[100 * r["layers"][name]["firing_rate"] for name in names] for r in (first, last)]
     axis.bar(place, rates[1], color=BLUE, width=0.7, label=f"epoch {last['epoch']}")

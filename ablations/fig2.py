@@ -1,0 +1,83 @@
+"""Fig. 2: what each learned decay adds, arm by arm, paired over seeds.
+
+    python -m ablations.fig2 --config configs/digits.py --workdir runs/fig2 --seeds 5
+
+Arms: `baseline` (alpha 1, beta 0.25), `spatial` (alpha learned), `temporal` (beta learned), `both`
+(DA-LIF), and `control`, both frozen where DA-LIF starts, which the paper does not have: what `both`
+has over it is owed to learning, not to the start. At T = 1 beta has no effect (u[0] = 0).
+"""
+
+import json
+
+from ablations.runs import arguments, series
+from ablations.statistics import interval, paired
+
+ARMS = ("baseline", "spatial", "temporal", "both", "control")
+STEPS = (1, 2, 4)
+
+
+def compare(records, arms=ARMS, steps=STEPS):
+    """[{timesteps, arm, against, mean, low, high, verdict}], differences in accuracy (0..1)."""
+    rows = []
+    for t in steps:
+        for arm, against in [(arm, "baseline") for arm in arms[1:]] + [("both", "control")]:
+            found = paired(records, f"T{t}-{arm}", f"T{t}-{against}")
+            rows.append(
+                {"timesteps": t, "arm": arm, "against": against, **found._asdict(),
+                 "verdict": found.verdict}
+            )  # fmt: skip
+    return rows
+
+
+def draw(records, path, arms=ARMS, steps=STEPS):
+    """Left: accuracy of every arm, each run a dot. Right: differences to the baseline."""
+    from dalif_jax.analysis import BLUE, GREEN, GREY, ORANGE, PURPLE, panels
+
+    colors = dict(zip(ARMS, (GREY, BLUE, ORANGE, GREEN, PURPLE), strict=True))
+    figure, (left, right) = panels(2, width=5.6)
+    for i, arm in enumerate(arms):
+        shift = (i - (len(arms) - 1) / 2) * 0.14
+        for place, t in enumerate(steps):
+            values = [100 * r["accuracy"] for r in records if r["name"] == f"T{t}-{arm}"]
+            label = arm if place == 0 else None
+            found = interval(values)
+            left.plot(
+                [place + shift] * len(values), values, ".", color=colors[arm], alpha=0.4, ms=5
+            )
+            left.plot(place + shift, found.mean, "D", color=colors[arm], ms=5, label=label)
+            if arm == "baseline":
+                continue
+            gap = paired(records, f"T{t}-{arm}", f"T{t}-baseline")
+            right.errorbar(
+                place + shift, 100 * gap.mean, 100 * (gap.high - gap.mean), fmt="D", ms=5,
+                color=colors[arm], capsize=3, label=label,
+            )  # fmt: skip
+    right.axhline(0, color="0.4", lw=1)
+    for axis in (left, right):
+        axis.set_xticks(range(len(steps)), [f"T = {t}" for t in steps])
+    left.set(ylabel="test accuracy, last epoch (%)")
+    right.set(ylabel="difference to the baseline (points)", title="mean and 95 % interval")
+    right.title.set_fontsize(9)
+    left.legend(frameon=False, fontsize=8, ncols=2)
+    figure.savefig(path)
+
+
+def main():
+    given, rest = arguments(__doc__)
+    settings = {f"T{t}-{arm}": {"timesteps": t, "neuron": arm} for t in STEPS for arm in ARMS}
+    records = series(given, rest, settings)
+    rows = compare(records)
+    (given.workdir / "comparison.json").write_text(json.dumps(rows, indent=1) + "\n")
+    for row in rows:
+        low, high = 100 * row["low"], 100 * row["high"]
+        print(
+            f"T = {row['timesteps']}  {row['arm']:>8} - {row['against']:<8}  "
+            f"{100 * row['mean']:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}: "
+            f"{row['verdict']}"
+        )
+    draw(records, given.workdir / "fig2.png")
+    print(f"drew {given.workdir / 'fig2.png'}")
+
+
+if __name__ == "__main__":
+    main()

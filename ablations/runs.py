@@ -1,0 +1,169 @@
+"""Many runs of train.py that differ in a few keys and the seed, and what each of them gave.
+
+Every run is a process and a workdir of its own, so all that holds for a run holds here: a killed
+series is started again by the same command, and only what is missing is trained. Separate
+processes were the faster way on CPU; eight seeds in one program took as long or four times longer.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from dalif_jax import config as configs
+from dalif_jax.runlog import read_metrics
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def arguments(description, seeds=5):
+    """The flags every ablation takes; further --config.key=value go to train.py as they are."""
+    parser = argparse.ArgumentParser(
+        description=description.splitlines()[0],
+        epilog="--config.key=value sets a key of every run.",
+    )
+    parser.add_argument("--config", required=True, help="a file of configs/")
+    parser.add_argument("--workdir", required=True, type=Path, help="where the runs are to live")
+    parser.add_argument("--seeds", type=int, default=seeds, help="runs of every setting")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, cores shared out")
+    known, rest = parser.parse_known_args()
+    wrong = [word for word in rest if not word.startswith("--config.") or "=" not in word]
+    if wrong:
+        parser.error(f"unknown argument {wrong[0]}; a run's keys are --config.key=value")
+    for key in ("seeds", "jobs"):
+        if getattr(known, key) < 1:
+            parser.error(f"--{key}={getattr(known, key)} must be at least 1")
+    if not Path(known.config).is_file():
+        parser.error(f"--config={known.config} does not exist")
+    return known, rest
+
+
+def series(given, rest, settings):
+    """Train every setting with every seed.
+
+    Args:
+      given, rest: from `arguments`.
+      settings: {name: {key: value}}, the keys that make a setting.
+    Returns:
+      list of records (see `record`), also written to results.json in the workdir.
+    Raises:
+      SystemExit: a run failed; its log is named.
+    """
+    tasks = [
+        (name, seed, [f"--config.{key}={value}" for key, value in keys.items()])
+        for seed in range(given.seeds)
+        for name, keys in settings.items()
+    ]
+    shares = [sorted(os.sched_getaffinity(0))[i :: given.jobs] for i in range(given.jobs)]
+    started = time.perf_counter()
+    with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
+        free = list(shares)  # a job takes cores and gives them back
+
+        def one(task):
+            name, seed, keys = task
+            cores = free.pop()
+            try:
+                return train(given, [*rest, *keys, f"--config.seed={seed}"], name, seed, cores)
+            finally:
+                free.append(cores)
+
+        records = []
+        try:
+            for done in pool.map(one, tasks):
+                records.append(done)
+                print(
+                    f"{len(records)}/{len(tasks)}  {done['name']}, seed {done['seed']}: "
+                    f"{done['accuracy']:.2%}  ({time.perf_counter() - started:.0f} s)",
+                    flush=True,
+                )
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    path = given.workdir / "results.json"
+    path.write_text(json.dumps({**machine(), "runs": records}, indent=1) + "\n")
+    print(f"wrote {path}")
+    return records
+
+
+def train(given, keys, name, seed, cores):
+    """One run, unless it is finished; its record."""
+    workdir = given.workdir / name / f"seed{seed}"
+    command = ["train.py", "--config", given.config, *keys]
+    note = workdir / "run.json"
+    before = json.loads(note.read_text()) if note.exists() else {"seconds": 0.0}
+    if not (workdir / "eval.json").exists() or before.get("command") != command:
+        workdir.mkdir(parents=True, exist_ok=True)
+        log, started = workdir / "log.txt", time.perf_counter()
+        with open(log, "a") as out:
+            code = subprocess.run(
+                [sys.executable, ROOT / command[0], *command[1:], "--workdir", workdir.resolve()],
+                cwd=Path.cwd(), stdout=out, stderr=subprocess.STDOUT,
+                preexec_fn=lambda: os.sched_setaffinity(0, cores or os.sched_getaffinity(0)),
+            ).returncode  # fmt: skip
+        if code:
+            tail = "".join(log.read_text().splitlines(keepends=True)[-5:])
+            raise SystemExit(f"error: {name}, seed {seed} ended with {code}; {log} ends:\n{tail}")
+        before = {
+            "command": command,
+            "seconds": before["seconds"] + time.perf_counter() - started,
+            "commit": commit(),
+        }
+        note.write_text(json.dumps(before, indent=1) + "\n")
+    return {"name": name, "seed": seed, **before, **record(workdir)}
+
+
+def record(workdir):
+    """What a finished run gave, as plain numbers.
+
+    Accuracies on the test set: of the last epoch, and the best epoch's beside it. `curve` and
+    `decays` are per evaluated epoch.
+    """
+    settings, workdir = configs.load(workdir), Path(workdir)
+    report = json.loads((workdir / "eval.json").read_text())
+    lines = read_metrics(workdir / "metrics.jsonl")
+    evals = [line for line in lines if line["kind"] == "eval"]
+    rates = [line["images_per_second"] for line in lines if line["kind"] == "train"]
+    mean = lambda value: round(statistics.fmean(value if isinstance(value, list) else [value]), 5)  # noqa: E731
+    return {
+        "model": settings.model, "dataset": settings.dataset, "neuron": settings.neuron,
+        "timesteps": settings.timesteps, "epochs": settings.epochs,
+        "membrane_bn": settings.membrane_bn, "decay_function": settings.decay_function,
+        "parameters": report["parameters"], "examples": report["examples"],
+        "accuracy": report["accuracy"], "best": max(line["accuracy"] for line in evals),
+        "best_on": evals[-1]["split"],
+        "other_splits": {k: v["accuracy"] for k, v in report["other_splits"].items()},
+        "images_per_second": round(statistics.median(rates), 1),
+        "energy_uj": {rule: report["energy"][rule]["energy_uj"] for rule in ("paper", "exact")},
+        "firing_rates": {k: round(v["firing_rate"], 5) for k, v in report["layers"].items()},
+        "curve": [[line["epoch"], round(line["accuracy"], 5)] for line in evals],
+        "decays": {
+            name: {key: [mean(line["layers"][name][key]) for line in evals]
+                   for key in ("alpha", "beta")}
+            for name in report["layers"]
+        },
+    }  # fmt: skip
+
+
+def commit():
+    """The commit of this checkout, `-changed` where files differ from it."""
+    git = lambda *a: subprocess.run(["git", *a], cwd=ROOT, capture_output=True, text=True)  # noqa: E731
+    head, status = git("rev-parse", "HEAD"), git("status", "--porcelain", "-uno")
+    return head.stdout.strip()[:12] + ("-changed" if status.stdout.strip() else "")
+
+
+def machine():
+    """What the runs were measured on."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    name = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
+    return {
+        "cpu": name or platform.processor(), "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(), "jax": version("jax"), "flax": version("flax"),
+    }  # fmt: skip
