@@ -1,8 +1,8 @@
-"""Evaluate a run: restore a checkpoint, measure the whole test set, write eval.json.
+"""Evaluate a run: measure a checkpoint on the whole test set, write eval.json, report.html.
 
 python eval.py --workdir runs/digits
 python eval.py --workdir runs/digits --checkpoint best
-python eval.py --workdir runs/digits_dvs --sample 3  # draws an example and its spikes
+python eval.py --workdir runs/digits_dvs --sample 3  # looks into another example
 python eval.py --workdir runs/digits --export cards/digits  # weights, config, figures, NIR: a card
 python eval.py --card cards/digits  # measures a card again
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 from absl import app, flags
 
-from dalif_jax import analysis, card, config, data, training
+from dalif_jax import card, config, data, report, training
 from dalif_jax.checkpoint import Checkpoints
 from dalif_jax.command import (
     accelerator_warning,
@@ -21,12 +21,12 @@ from dalif_jax.command import (
     parse_flags,
     report_errors,
 )
-from dalif_jax.evaluation import evaluate, look_inside, structure_of, write_report
+from dalif_jax.evaluation import evaluate, structure_of, write_report
 from dalif_jax.feed import feed_of
 
 flags.DEFINE_string("workdir", None, "The run to evaluate.")
 flags.DEFINE_enum("checkpoint", "newest", ["newest", "best"], "Which of the run's checkpoints.")
-flags.DEFINE_integer("sample", None, "Draw this example of the test set and every layer's spikes.")
+flags.DEFINE_integer("sample", 0, "The example of the test set whose spikes are drawn.")
 flags.DEFINE_string("export", None, "Write a model card into this folder, to share.")
 flags.DEFINE_string("card", None, "Evaluate a model card instead of a run.")
 flags.DEFINE_string("data_dir", None, "Where the data lies now, if not where the run found it.")
@@ -63,7 +63,7 @@ def main(_):
         settings.data_dir = flags.FLAGS.data_dir
     splits = config.load_data(settings)
     sample, examples = flags.FLAGS.sample, data.size(splits["test"])
-    if sample is not None and not 0 <= sample < examples:
+    if not 0 <= sample < examples:
         raise config.ConfigError(f"--sample={sample} must lie in 0..{examples - 1}")
 
     structure = structure_of(program.model, settings)
@@ -76,11 +76,9 @@ def main(_):
     if flags.FLAGS.export:
         for path in card.export(flags.FLAGS.export, settings, program.model, state, values):
             print(f"wrote {path}")
-    if sample is not None:
-        image, label = feeds["test"].example(sample)
-        logits, spikes = look_inside(program, state, image, settings, structure.neurons)
-        path = Path(workdir or given) / f"sample_{sample}.png"
-        print(f"drew {analysis.sample(image, spikes, logits, int(label), path)}")
+    if workdir:
+        for path in report.write(workdir, settings, values, state, feeds["test"], sample):
+            print(f"drew {path}")
 
 
 if __name__ == "__main__":

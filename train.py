@@ -13,7 +13,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from dalif_jax import analysis, config, data, recordings, summary, training
+from dalif_jax import config, data, recordings, report, summary, training
 from dalif_jax.checkpoint import Checkpoints
 from dalif_jax.command import (
     NonFinite,
@@ -139,7 +139,7 @@ def train(settings, workdir, shape):
                         if epoch % settings.eval_every == 0 or last:
                             record = measure(selection)
                             score = record["accuracy"]
-                            del record["operations"]  # of every layer: for the report alone
+                            del record["operations"], record["confusion"]  # for the report alone
                             log.write("eval", step, {"epoch": epoch, "split": selection, **record})
                             print(
                                 f"epoch {epoch}/{settings.epochs}  {selection} loss "
@@ -189,8 +189,8 @@ def train(settings, workdir, shape):
             sys.exit(signals.exit_code)
         if not first:
             return
-        write_report(workdir, settings, state, step, "newest", results)
-        for path in analysis.draw_all(workdir):
+        values = write_report(workdir, settings, state, step, "newest", results)
+        for path in report.write(workdir, settings, values, state, feeds["test"]):
             print(f"drew {path}")
         print(f"trained and measured in {seconds:.0f} s; python eval.py --workdir {workdir}")
 

@@ -1,10 +1,10 @@
-"""Pictures of a run, drawn from its metrics.jsonl. The one file that imports matplotlib."""
+"""Pictures of a run and of one example. The one file of the package that imports matplotlib."""
 
 from pathlib import Path
 
 import numpy as np
 
-from dalif_jax.runlog import read_metrics
+from dalif_jax.runlog import LogError, read_metrics
 
 # Colours told apart with any colour vision (Okabe and Ito).
 BLUE, ORANGE, GREEN, GREY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#999999", "#AA4499"
@@ -104,16 +104,16 @@ def firing_rates(records, path):
     return Path(path)
 
 
-def sample(example, spikes, logits, label, path, neurons=48):
+def sample(example, inside, label, path, neurons=48):
     """One example's frames, the answer over time, and the spikes of every layer, as PNG.
 
     Args:
       example: an image [H, W, C], or counts of events [T, H, W, 2]: darker to brighter events are
         drawn orange to blue.
-      spikes: {layer: [T, H, W, C]}; of each layer `neurons` are drawn, evenly spaced.
-      logits: [T, K].
+      inside: inside.Inside; of each layer `neurons` are drawn, evenly spaced.
       label: the right class.
     """
+    spikes, logits = inside.spikes, inside.logits
     timesteps, layers = len(logits), list(spikes)
     shown = example if example.ndim == 4 else example[None]
     pick = np.unique(np.linspace(0, len(shown) - 1, min(len(shown), 8)).round().astype(int))
@@ -168,6 +168,99 @@ def sample(example, spikes, logits, label, path, neurons=48):
     return Path(path)
 
 
+def membranes(inside, path, neurons=3, most=8):
+    """Membranes of a few neurons of every layer over time, thresholds and resets, as PNG.
+
+    Args:
+      inside: inside.Inside. Of each layer those channels are drawn whose busiest neuron fires
+        nearest to every third timestep: resets and pauses can both be seen.
+      most: layers drawn, evenly from shallow to deep.
+    """
+    from matplotlib.figure import Figure
+
+    names = list(inside.spikes)
+    names = [names[i] for i in np.unique(np.linspace(0, len(names) - 1, most).astype(int))]
+    figure = Figure(figsize=(11, 1.25 * len(names) + 0.7), dpi=130, layout="constrained")
+    rows = figure.subplots(len(names), neurons, sharex=True, squeeze=False)
+    for row, name in zip(rows, names, strict=True):
+        h, fired = inside.membranes[name], inside.spikes[name]
+        timesteps, channels = len(h), h.shape[-1]
+        h, fired = h.reshape(timesteps, -1, channels), fired.reshape(timesteps, -1, channels)
+        off = np.abs(fired.sum(0) - max(1, timesteps // 3)).astype(int)
+        place = off.argmin(0)  # of every channel the neuron nearest to that
+        order = np.argsort(off.min(0), kind="stable")[:neurons]
+        for axis, channel in zip(row, order, strict=False):
+            trace, spikes = h[:, place[channel], channel], fired[:, place[channel], channel]
+            threshold = np.broadcast_to(inside.thresholds[name], channels)[channel]
+            before = np.concatenate([[0.0], np.where(spikes, 0.0, trace)])
+            for t in range(timesteps):
+                axis.plot([t, t + 1], [before[t], trace[t]], color=BLUE, lw=1.2)
+                if spikes[t]:
+                    axis.plot([t + 1, t + 1], [trace[t], 0], color=ORANGE, lw=1.2, ls=":")
+            when = np.flatnonzero(spikes)
+            axis.plot(when + 1, trace[when], "o", color=ORANGE, ms=3.5)
+            axis.axhline(threshold, color=GREEN, lw=1, ls="--")
+            axis.axhline(0, color="0.85", lw=0.8, zorder=0)
+            axis.set_title(f"channel {channel}", fontsize=7, loc="left", pad=2, color="0.4")
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.tick_params(labelsize=7)
+        row[0].set_ylabel(name.replace("/", "\n"), rotation=0, ha="right", va="center", fontsize=7)
+    for axis in rows[-1]:
+        axis.set(xlabel="timestep", xticks=_few(np.arange(timesteps + 1)))
+    figure.suptitle(
+        "membranes h: blue; spikes and resets to 0: orange; threshold: green", fontsize=9
+    )
+    figure.savefig(path)
+    return Path(path)
+
+
+def energy_layers(report, path):
+    """Energy of an example in every layer with weights, ACs on MACs, by both rules, as PNG."""
+    rows = [r for r in report["operations"] if r["kind"] in ("conv", "linear")]
+    rest = [r for r in report["operations"] if r["kind"] not in ("conv", "linear")]
+    names = [r["name"] for r in rows] + ["norms, pools"]
+    figure, axes = panels(2, width=max(5.0, 0.2 * len(names) + 3.0), height=4.2)
+    for axis, rule in zip(axes, ("paper", "exact"), strict=True):
+        cost = {"macs": report["energy"]["mac_pj"], "acs": report["energy"]["ac_pj"]}
+        bottom = np.zeros(len(names))
+        for key, color in (("macs", ORANGE), ("acs", BLUE)):
+            counts = [r[f"{rule}_{key}"] for r in rows] + [sum(r[f"{rule}_{key}"] for r in rest)]
+            height = 1e-6 * cost[key] * np.array(counts)
+            axis.bar(np.arange(len(names)), height, bottom=bottom, color=color, width=0.75,
+                     label=f"{key[:-1].upper()}s, {cost[key]} pJ")  # fmt: skip
+            bottom += height
+        total = report["energy"][rule]["energy_uj"]
+        axis.set_title(f"{rule}: {total:.4g} uJ an example", fontsize=9)
+        axis.set_xticks(np.arange(len(names)), names, rotation=60, ha="right",
+                        rotation_mode="anchor", fontsize=7)  # fmt: skip
+        axis.set(ylabel="energy of an example (uJ)")
+    axes[0].legend(frameon=False, fontsize=8)
+    figure.savefig(path)
+    return Path(path)
+
+
+def confusion_matrix(report, path):
+    """Examples by right class and answer, coloured by their share of the right class, as PNG."""
+    table = np.array(report["confusion"])
+    classes = len(table)
+    figure, (axis,) = panels(
+        1, width=min(3.0 + 0.35 * classes, 11), height=min(2.4 + 0.32 * classes, 10)
+    )
+    share = 100 * table / np.maximum(table.sum(1, keepdims=True), 1)
+    image = axis.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    if classes <= 20:
+        for i, j in np.ndindex(table.shape):
+            if table[i, j]:
+                axis.text(j, i, table[i, j], ha="center", va="center", fontsize=8,
+                          color="white" if share[i, j] > 60 else "black")  # fmt: skip
+        axis.set(xticks=range(classes), yticks=range(classes))
+    axis.grid(False)
+    axis.set(xlabel="answer", ylabel="right class")
+    figure.colorbar(image, label="share of the right class (%)")
+    figure.savefig(path, bbox_inches="tight")
+    return Path(path)
+
+
 def _few(steps):
     return steps if len(steps) <= 10 else steps[:: len(steps) // 8]
 
@@ -176,13 +269,15 @@ def draw_all(workdir):
     """Draw curves.png, decays.png and firing_rates.png into a workdir; returns their paths.
 
     Raises:
-      FileNotFoundError: the workdir has no metrics.jsonl.
-      ValueError: it holds no records yet.
+      LogError: the workdir has no metrics.jsonl, or it holds no records yet.
     """
     workdir = Path(workdir)
-    records = read_metrics(workdir / "metrics.jsonl")
+    path = workdir / "metrics.jsonl"
+    if not path.is_file():
+        raise LogError(f"{path} does not exist: there is nothing to draw curves from")
+    records = read_metrics(path)
     if not records:
-        raise ValueError(f"{workdir / 'metrics.jsonl'} holds no records yet")
+        raise LogError(f"{path} holds no records yet: nothing to draw")
     drawn = [learning_curves(records, workdir / "curves.png")]
     if any(r["kind"] == "eval" for r in records):
         drawn.append(decay_curves(records, workdir / "decays.png"))

@@ -10,9 +10,9 @@ import numpy as np
 
 from dalif_jax import data, operations
 from dalif_jax.config import neuron_options
+from dalif_jax.inside import layer_of
 from dalif_jax.neurons import NEURONS
 from dalif_jax.summary import neuron_layers
-from dalif_jax.training import prepare
 
 
 class Structure(NamedTuple):
@@ -48,12 +48,13 @@ def evaluate(program, state, feed, config, structure, stop=lambda: False):
       dict: accuracy (0..1), loss (nats), examples, and per layer alpha, beta, firing_rate (spikes
       per neuron and timestep), spikes and synaptic_operations (Python integers, summed over the
       split and its timesteps; each spike weighted by the synapses it drives); `energy`, totals by
-      both rules, and `operations`, the same layer by layer, see operations.count.
+      both rules, and `operations`, the same layer by layer, see operations.count; `confusion`,
+      examples by right class and answer, None beyond training.CONFUSION_UP_TO classes.
     Raises:
       Interrupted: `stop` said so.
       AssertionError: the batches did not cover the split exactly once.
     """
-    total = {"loss": 0.0, "correct": 0, "examples": 0}
+    total, confusion = {"loss": 0.0, "correct": 0, "examples": 0}, None
     sums = {"spikes": {}, "nonzero": {}}
     pending = None
     # The host sums one batch late, so that the next is already running.
@@ -68,6 +69,9 @@ def evaluate(program, state, feed, config, structure, stop=lambda: False):
         counts = jax.device_get(done)
         for key in total:
             total[key] += counts[key].item()
+        if "confusion" in counts:
+            table = counts["confusion"].astype(np.int64)
+            confusion = table if confusion is None else confusion + table
         for kind, layers in sums.items():
             for name, counted in counts[kind].items():
                 # 64 bits on the host: one layer's total can pass 2^31.
@@ -93,34 +97,8 @@ def evaluate(program, state, feed, config, structure, stop=lambda: False):
         ),
         "operations": energy.pop("layers"),
         "energy": energy,
+        "confusion": None if confusion is None else confusion.tolist(),
     }
-
-
-def look_inside(program, state, image, config, layers):
-    """What the network does with one example.
-
-    Args:
-      image: uint8 [H, W, C], or counts of events [T, H, W, 2].
-      layers: names of the neuron layers, in the order to return.
-    Returns:
-      (logits [T, K], {layer: spikes [T, H, W, C]}), NumPy, spikes as bool.
-    """
-    spec = data.spec(config.dataset, config.frame_size)
-    params = state.params if state.ema is None else state.ema
-
-    @jax.jit
-    def forward(image):
-        logits, taps = program.model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            prepare(image[None], spec, config.dtype),
-            train=False,
-            taps=("spikes",),
-            timesteps=config.timesteps,
-        )
-        return logits[0], {name: tap["spikes"][0] != 0 for name, tap in taps.items()}
-
-    logits, spikes = jax.device_get(forward(image))
-    return logits, {name: spikes[name] for name in layers}
 
 
 def layer_records(state, config, spikes, layers, examples):
@@ -129,11 +107,7 @@ def layer_records(state, config, spikes, layers, examples):
     params = state.params if state.ema is None else state.ema
     records = {}
     for name, layer in layers.items():
-        own = params
-        for key in name.split("/"):
-            own = own.get(key, {})
-        own = jax.device_get(own)
-        alpha, beta = NEURONS[options.name].decays(options, own)
+        alpha, beta = NEURONS[options.name].decays(options, jax.device_get(layer_of(params, name)))
         fired = spikes[name]
         records[name] = {
             "alpha": np.asarray(alpha).tolist(),
@@ -174,6 +148,7 @@ def report(config, state, step, which, results):
         "layers": test["layers"],
         "energy": test["energy"],
         "operations": test["operations"],
+        "confusion": test["confusion"],
     }
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dalif_jax import models
-from dalif_jax.neurons import NEURONS, State, reset
+from dalif_jax.neurons import NEURONS, State, membrane_threshold, reset
 from dalif_jax.norm import EPSILON
 from dalif_jax.surrogate import spike
 
@@ -127,7 +127,7 @@ class _Graph:
         if not ((beta >= 0) & (beta < 1)).all():
             raise NotRepresentable(
                 f"{neuron}: beta = {beta.min():.6g} to {beta.max():.6g}; NIR's LIF has "
-                "tau = dt / (1 - beta): 0 <= beta < 1 (tanh reaches 1 in float32 near 9)"
+                "tau = dt / (1 - beta): 0 <= beta < 1 (tanh of a large b is 1 in float32)"
             )
         return alpha, beta
 
@@ -180,15 +180,12 @@ class _Graph:
         alpha, beta = self.decays(name)
         shape = self.shapes[sources[0]]
         own, stats = self.at(self.params, name), self.at(self.stats, name)
-        threshold = np.full(shape[0], float(self.options.threshold))
-        if self.options.membrane_bn:
-            factor = own["norm_scale"] / np.sqrt(stats["norm_var"] + EPSILON)
-            if not (factor > 0).all():
-                raise NotRepresentable(
-                    f"{name}: the membrane norm's scale is not positive in every channel, so that "
-                    "it is no threshold"
-                )
-            threshold = (threshold - own["norm_bias"]) / factor + stats["norm_mean"]
+        if self.options.membrane_bn and not (own["norm_scale"] > 0).all():
+            raise NotRepresentable(
+                f"{name}: the membrane norm's scale is not positive in every channel, so that it "
+                "is no threshold"
+            )
+        threshold = membrane_threshold(self.options, own, stats)
 
         def full(value):
             # Every parameter has the layer's whole shape: some tools take nothing else.

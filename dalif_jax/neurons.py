@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from dalif_jax import fused
-from dalif_jax.norm import batch_norm, norm_variables, store_running
+from dalif_jax.norm import EPSILON, batch_norm, norm_variables, store_running
 from dalif_jax.surrogate import SURROGATES, spike
 
 # f of the paper: maps a learnable scalar to a decay. tanh is chosen, sigmoid ablated (IV-D2).
@@ -178,6 +178,18 @@ def reset(state, detach=False):
     """u = h (1 - s): hard reset to 0. Detached, no gradient flows through the reset's s."""
     s = jax.lax.stop_gradient(state.spike) if detach else state.spike
     return state.membrane * (1.0 - s)
+
+
+def membrane_threshold(options, params, stats):
+    """What the raw membrane h must reach for a spike: the threshold, or with membrane_bn that of
+    every channel [C], (threshold - bias) sqrt(var + eps) / scale + mean, where scale > 0.
+
+    `params` and `stats` are a layer's own, with norm_scale, norm_bias, norm_mean and norm_var [C].
+    """
+    if not options.membrane_bn:
+        return options.threshold
+    factor = params["norm_scale"] / (stats["norm_var"] + EPSILON) ** 0.5
+    return (options.threshold - params["norm_bias"]) / factor + stats["norm_mean"]
 
 
 def initial_state(x, norm=()):

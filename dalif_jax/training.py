@@ -36,6 +36,9 @@ class TrainState:
     ema: Any  # averaged params, or None
 
 
+CONFUSION_UP_TO = 128  # classes: beyond, the table of right classes and answers is not for eyes
+
+
 class Program(NamedTuple):
     """The pieces of a run that depend on its config alone."""
 
@@ -155,7 +158,7 @@ def make_program(config, steps_per_epoch, mesh):
       indices int32 [B] (None for a set that streams), valid bool [B]; returns sums over the valid
       examples: `loss`, `correct`, `examples`, and int32 counts [H, W], summed over batch, time and
       channels: `spikes` {neuron layer}, and `nonzero` {convolution or linear layer}, the values of
-      its input that are not zero.
+      its input that are not zero. `confusion` int32 [right class, answer], up to 128 classes.
     """
     spec = data.spec(config.dataset, config.frame_size)
     model = build_model(config, mesh)
@@ -305,7 +308,12 @@ def make_program(config, steps_per_epoch, mesh):
                 variables, x, train=False, taps=("spikes",), timesteps=config.timesteps
             )
         loss = losses.time_averaged_cross_entropy(logits, labels)
-        return {
+        confusion = {}
+        if spec.classes <= CONFUSION_UP_TO:
+            table = jnp.zeros((spec.classes,) * 2, jnp.int32)
+            answers = losses.time_average(logits).argmax(-1)
+            confusion["confusion"] = table.at[labels, answers].add(valid.astype(jnp.int32))
+        return confusion | {
             "loss": jnp.where(valid, loss, 0.0).sum(),
             "correct": (losses.correct(logits, labels) & valid).sum(dtype=jnp.int32),
             "examples": valid.sum(dtype=jnp.int32),

@@ -14,7 +14,8 @@ LAYERS = [
     {"data", "models"},
     {"config", "summary", "operations", "interchange", "feed"},
     {"training"},
-    {"evaluation", "card"},
+    {"inside", "card"},
+    {"evaluation", "report"},
     {"command"},
 ]
 ONLY_IN = {

@@ -1,0 +1,178 @@
+"""A run on one page: report.html with its figures inside, readable without a network."""
+
+import base64
+from html import escape
+from pathlib import Path
+
+from configs.base import get_config as base_config
+from dalif_jax import analysis, config, data
+from dalif_jax.inside import look_inside
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
+       max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: 0.2rem; } h2 { font-size: 1.15rem; margin-top: 2.4rem; }
+p { max-width: 46rem; } .lead { color: #555; margin-top: 0; }
+figure { margin: 1rem 0; } figcaption { color: #555; font-size: 0.9rem; max-width: 46rem; }
+img { max-width: 100%; height: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
+th, td { padding: 0.2rem 0.8rem; text-align: right; border-bottom: 1px solid #e4e4e4; }
+th { font-weight: 600; } th:first-child, td:first-child { text-align: left; }
+.wide { overflow-x: auto; } code, pre { font-size: 0.88rem; background: #f5f5f5; }
+pre { padding: 0.7rem; overflow-x: auto; }
+.key { display: flex; flex-wrap: wrap; gap: 2.2rem; margin: 1.4rem 0; }
+.key b { display: block; font-size: 1.5rem; font-weight: 600; } .key span { color: #555; }
+"""
+
+
+def write(workdir, settings, values, state, feed, number=0):
+    """Draw a run's figures into its workdir and put them, with its tables, into report.html.
+
+    Args:
+      settings: the run's config.
+      values: what eval.json holds.
+      state: TrainState, feed: of the test set; example `number` of it is looked into.
+    Returns:
+      the paths written.
+    Raises:
+      LogError: metrics.jsonl is missing or empty; the figures without it are drawn by then.
+    """
+    workdir = Path(workdir)
+    example, label = feed.example(number)
+    inside = look_inside(state, example, settings, list(values["layers"]))
+    drawn = [
+        analysis.sample(example, inside, int(label), workdir / f"sample_{number}.png"),
+        analysis.membranes(inside, workdir / f"membranes_{number}.png"),
+        analysis.energy_layers(values, workdir / "energy.png"),
+    ]
+    if values["confusion"]:
+        drawn.append(analysis.confusion_matrix(values, workdir / "confusion.png"))
+    drawn = analysis.draw_all(workdir) + drawn
+    path = workdir / "report.html"
+    temporary = path.with_suffix(".html.tmp")
+    temporary.write_text(page(workdir.resolve().name, settings, values, drawn, number))
+    temporary.replace(path)
+    return [*drawn, path]
+
+
+def page(name, settings, values, drawn, number):
+    """The page as text; `drawn` are the paths of its PNG figures."""
+    pictures = {path.stem: path for path in drawn}
+    energy = values["energy"]
+
+    def figure(stem, caption):
+        if stem not in pictures:
+            return ""
+        image = pictures[stem].read_bytes()
+        width = (
+            7 * int.from_bytes(image[16:20]) // 10
+        )  # of PNG's header: text as large as beside it
+        return (
+            f'<figure><img alt="{escape(caption)}" width="{width}" '
+            f'src="data:image/png;base64,{base64.b64encode(image).decode()}">'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
+        )
+
+    facts = [
+        (f"{values['accuracy']:.2%}", f"of {values['examples']:,} test examples"),
+        *(
+            (f"{row['accuracy']:.2%}", f"of {row['examples']:,}, {split.replace('_', ' ')}")
+            for split, row in values["other_splits"].items()
+        ),
+        (f"{energy['exact']['energy_uj']:.4g} uJ", "an example, exact rule"),
+        (f"{energy['paper']['energy_uj']:.4g} uJ", "an example, the paper's rule"),
+        (f"{values['parameters']:,}", "parameters"),
+        (f"{1 - energy['activation_sparsity']:.1%}", "of neurons fire in a timestep"),
+    ]
+    chosen = f", chosen on the {values['chosen_on']} set" if values["chosen_on"] else ""
+    depth = "shallow to deep: violet to yellow"
+    parts = [
+        f"<h1>{escape(name)}</h1>",
+        f'<p class="lead">{values["model"]} with {values["neuron"]} neurons on '
+        f"{values['dataset']}, T = {values['timesteps']}; {values['checkpoint']} checkpoint, step "
+        f"{values['step']:,}{chosen}.</p>",
+        '<div class="key">',
+        *(f"<div><b>{value}</b><span>{escape(of)}</span></div>" for value, of in facts),
+        "</div>",
+        "<h2>Training</h2>",
+        figure("curves", "Loss, accuracy and learning rate over epochs. The result above is of "
+               "the checkpoint named there; the best epoch is marked for comparison."),
+        figure("decays", f"What the neurons learned: input gain and leak by layer ({depth})."),
+        "<h2>Inside the network</h2>",
+        figure("firing_rates", "Firing rate of every neuron layer on the test set."),
+        figure(f"sample_{number}", f"Test example {number}: what the network saw, its answer after "
+               "each timestep, and spikes."),
+        figure(f"membranes_{number}", f"Test example {number}: membranes of a few neurons a layer; "
+               "each rises and leaks towards the next timestep, fires at its threshold, and is "
+               "reset to 0."),
+        layer_table(values),
+        "<h2>Operations and energy</h2>",
+        figure("energy", "Energy of an example by layer. The paper's rule counts as thop and SyOPs "
+               "do; the exact one counts each synapse that a value other than 0 drives."),
+        energy_table(values),
+        "<h2>Errors</h2>" if values["confusion"] else "",
+        figure("confusion", "Right classes and answers on the test set."),
+        "<h2>Settings</h2>",
+        "<p>All others are the defaults of <code>configs/base.py</code>.</p>",
+        f"<pre>{escape(chr(10).join(changed(settings)))}</pre>",
+    ]  # fmt: skip
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(name)}'
+        '</title><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(filter(None, parts)) + "\n</body>"
+        "</html>\n"
+    )
+
+
+def table(head, rows):
+    """An HTML table; cells are text."""
+    line = lambda tag, cells: "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells)  # noqa: E731
+    body = "".join(f"<tr>{line('td', row)}</tr>" for row in rows)
+    return f'<div class="wide"><table><tr>{line("th", head)}</tr>{body}</table></div>'
+
+
+def layer_table(values):
+    """Decays and spikes of every neuron layer."""
+
+    def mean(value):
+        value = value if isinstance(value, list) else [value]
+        return f"{sum(value) / len(value):.3f}"
+
+    rows = [
+        (
+            name,
+            mean(row["alpha"]),
+            mean(row["beta"]),
+            f"{row['firing_rate']:.2%}",
+            f"{row['spikes'] / values['examples']:,.1f}",
+        )
+        for name, row in values["layers"].items()
+    ]
+    return table(("neuron layer", "alpha", "beta", "firing rate", "spikes an example"), rows)
+
+
+def energy_table(values):
+    """Totals of both rules, spiking and dense."""
+    energy = values["energy"]
+    rows = []
+    for rule, title in (("paper", "paper (thop, SyOPs)"), ("exact", "exact (NeuroBench)")):
+        row = energy[rule]
+        flops = f"{row['flops']:,}" if "flops" in row else ""
+        rows.append((title, f"{row['macs']:,.0f}", f"{row['acs']:,.0f}", flops,
+                     f"{row['energy_uj']:.4g}"))  # fmt: skip
+        rows.append((f"{title}, dense network, once", f"{row['dense_macs']:,}", "", "",
+                     f"{row['dense_energy_uj']:.4g}"))  # fmt: skip
+    head = ("an example", "MACs", "ACs", "FLOPs", "uJ")
+    note = (
+        f"<p>{energy['mac_pj']} pJ a MAC, {energy['ac_pj']} pJ an AC. Footprint of weights and "
+        f"statistics: {energy['footprint_bytes']:,} bytes. Layer by layer in eval.json.</p>"
+    )
+    return table(head, rows) + note
+
+
+def changed(settings):
+    """The settings that differ from the base config, a line each."""
+    base, own = config.to_json(base_config()), config.to_json(settings)
+    spec = data.SPECS[settings.dataset]
+    kept = {key: value for key, value in own.items() if value != base[key] or key == "model"}
+    return [f"{key} = {value!r}" for key, value in kept.items()] + [f"# {spec.classes} classes"]

@@ -1,0 +1,101 @@
+"""Model cards: the same logits after a round trip; damaged and foreign folders are named."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from configs.digits import get_config
+from dalif_jax import card, config, training
+from dalif_jax.evaluation import evaluate, report, structure_of
+from dalif_jax.feed import feed_of
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("card")
+    settings = get_config()
+    settings.model, settings.timesteps = "tiny", 2
+    settings.data_dir = "/somewhere/private"
+    program = training.make_program(settings, 1, training.make_mesh())
+    # Louder weights: those of the start leave the last layer silent.
+    state = program.init()
+    state = state.replace(params=jax.tree.map(lambda leaf: 3 * leaf, state.params))
+    splits = config.load_data(settings)
+    structure = structure_of(program.model, settings)
+    results = {
+        name: evaluate(program, state, feed_of(splits[name], program, settings, 1), settings,
+                       structure)
+        for name in ("test", "unseen_writers")
+    }  # fmt: skip
+    values = report(settings, state, 7, "best", results)
+    card.export(folder, settings, program.model, state, values)
+    return folder, settings, program, state, values
+
+
+def copy(exported, tmp_path):
+    for path in exported[0].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def test_a_card_read_back_gives_the_same_logits(exported):
+    folder, _, program, state, values = exported
+    given, again, loaded, stated = card.load(folder)
+    assert stated == json.loads(json.dumps(values)) and given.timesteps == 2
+    x = jax.random.normal(jax.random.key(0), (4, 1, 8, 8, 1))
+    logits = [
+        jax.jit(lambda s, p=p: p.model.apply(
+            {"params": s.params, "batch_stats": s.batch_stats}, x, train=False, timesteps=2)[0])(s)
+        for p, s in ((program, state), (again, loaded))
+    ]  # fmt: skip
+    np.testing.assert_array_equal(*logits)
+    assert np.ptp(logits[0]) > 0
+
+
+def test_a_card_says_what_it_is_and_nothing_of_the_machine(exported):
+    folder, _, _, _, values = exported
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"weights.safetensors", "config.json", "eval.json", "network.nir", "README.md"}
+    page = (folder / "README.md").read_text()
+    assert "tiny with dalif neurons on digits" in page and "chosen on the test set" in page
+    assert f"| test | 287 | {values['accuracy']:.2%} |" in page
+    assert "private" not in "".join(
+        (folder / n).read_text() for n in ("config.json", "eval.json", "README.md")
+    )
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "config.json", "eval.json"])
+def test_a_missing_or_damaged_part_is_named(exported, tmp_path, name):
+    folder = copy(exported, tmp_path)
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data[: len(data) // 2])
+    with pytest.raises(
+        (card.CardError, config.ConfigError), match=r"damaged|not readable"
+    ) as error:
+        card.load(folder)
+    assert str(folder) in str(error.value)
+    (folder / name).unlink()
+    with pytest.raises((card.CardError, config.ConfigError), match=name):
+        card.load(folder)
+
+
+def test_weights_of_another_network_are_refused_with_both_sides(exported, tmp_path):
+    folder = copy(exported, tmp_path)
+    settings = json.loads((folder / "config.json").read_text())
+    settings["model"] = "mini"
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(card.CardError, match=r"weights.safetensors.*by config.json"):
+        card.load(folder)
+
+
+def test_a_network_without_a_nir_form_says_why(exported, tmp_path):
+    _, settings, program, state, values = exported
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf * 0 - 1 if path[-1].key == "b" else leaf, state.params
+    )
+    card.export(tmp_path, settings, program.model, state.replace(params=params), values)
+    assert not (tmp_path / "network.nir").exists()
+    assert "has no NIR file" in (tmp_path / "README.md").read_text()
+    assert "beta" in (tmp_path / "README.md").read_text()

@@ -1,0 +1,185 @@
+"""NIR: the same spikes through the file, in another interpreter, and refusals with their reason."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dalif_jax import interchange, models
+from dalif_jax.neurons import NeuronOptions
+
+FOLD, KEEP, AVERAGE = {}, {"fold_gain": False}, {"average_pool": True}
+NETWORKS = [
+    ("mini", (8, 8, 1), 4, {}, FOLD),
+    ("mini", (8, 8, 1), 4, {}, KEEP),
+    ("mini", (8, 8, 1), 4, {}, AVERAGE),
+    ("tiny", (8, 8, 1), 3, {"per_channel": True}, FOLD),
+    ("tiny", (8, 8, 1), 3, {"per_channel": True}, KEEP),
+    ("mini", (8, 8, 1), 4, {"membrane_bn": True}, FOLD),
+    ("resnet20", (16, 16, 3), 2, {}, AVERAGE),
+    ("resnet20", (16, 16, 3), 2, {}, FOLD),
+    ("resnet18", (32, 32, 3), 2, {"name": "tied"}, FOLD),
+    ("vgg11", (32, 32, 2), 2, {}, FOLD),
+]
+
+
+def trained_looking(name, shape, timesteps, options):
+    """(model, variables, x): weights, statistics and decays away from where they start."""
+    options = NeuronOptions(**options)
+    model = models.build(name, 10, options, jnp.float64)
+    x = jax.random.normal(jax.random.key(1), (2, timesteps, *shape))
+    variables = jax.jit(lambda: model.init(jax.random.key(0), x, train=False))()
+    draw = np.random.default_rng(0)
+
+    def change(path, leaf):
+        if path[-1].key in ("scale", "norm_scale"):
+            return leaf * draw.uniform(2, 4, leaf.shape)
+        moved = ("mean", "norm_mean", "bias", "norm_bias", "a", "b", "k")
+        return leaf + 0.1 * draw.normal(size=leaf.shape) * (path[-1].key in moved)
+
+    return model, jax.tree_util.tree_map_with_path(change, variables), x, options
+
+
+@pytest.mark.parametrize(("name", "shape", "timesteps", "options", "keys"), NETWORKS)
+def test_the_same_spikes_through_the_file(tmp_path, name, shape, timesteps, options, keys, x64):
+    model, variables, x, options = trained_looking(name, shape, timesteps, options)
+    logits, taps = jax.jit(lambda x: model.apply(variables, x, train=False, taps=("spikes",)))(x)
+    interchange.write(
+        tmp_path / "g.nir", interchange.to_nir(model, variables, options, shape, **keys)
+    )
+    given = interchange.run(interchange.read(tmp_path / "g.nir"), jnp.moveaxis(x, -1, 2))
+    fired = 0
+    for layer, tap in taps.items():
+        spikes = np.moveaxis(np.asarray(tap["spikes"]), -1, 2)
+        np.testing.assert_array_equal(given[layer.replace("/", ".")], spikes)
+        fired += spikes.sum()
+    assert fired > 100
+    np.testing.assert_allclose(given["output"][..., 0, 0], logits, atol=1e-9)
+
+
+def simulate(nodes, edges, x, dt):
+    """NIR's equations in NumPy, for one example [T, C, H, W], a timestep at a time."""
+    order = []
+    while len(order) < len(nodes):
+        order += [n for n in nodes if n not in order
+                  and all(a in order for a, b in edges if b == n)]  # fmt: skip
+    v, out = {}, {name: [] for name in nodes}
+    for frame in x:
+        now = {}
+        for name in order:
+            node, kind = nodes[name], type(nodes[name]).__name__
+            current = sum([now[a] for a, b in edges if b == name]) if kind != "Input" else frame
+            if kind == "LIF":
+                before = v.get(name, np.zeros_like(current))
+                h = before + dt / node.tau * (node.v_leak - before + node.r * current)
+                now[name] = (h > node.v_threshold).astype(float)
+                v[name] = np.where(now[name] > 0, node.v_reset, h)
+            elif kind in ("Conv2d", "SumPool2d"):
+                p, s = int(np.max(node.padding)), int(np.max(node.stride))
+                size = node.weight.shape[2:] if kind == "Conv2d" else node.kernel_size
+                padded = np.pad(current, ((0, 0), (p, p), (p, p)))
+                windows = np.lib.stride_tricks.sliding_window_view(padded, tuple(size), (1, 2))
+                windows = windows[:, ::s, ::s]
+                if kind == "Conv2d":
+                    y = np.einsum("chwij,ocij->ohw", windows, node.weight)
+                    now[name] = y + node.bias[:, None, None]
+                else:
+                    now[name] = windows.sum((3, 4))
+            else:
+                now[name] = current
+            out[name].append(now[name])
+    return {name: np.stack(values) for name, values in out.items()}
+
+
+@pytest.mark.parametrize("keys", [{}, {"fold_gain": False}])
+def test_another_interpreter_of_the_graph_gives_the_same_spikes(tmp_path, keys, x64):
+    model, variables, x, options = trained_looking("mini", (8, 8, 1), 4, {})
+    logits, taps = model.apply(variables, x, train=False, taps=("spikes",))
+    graph = interchange.to_nir(model, variables, options, (8, 8, 1), **keys)
+    interchange.write(tmp_path / "g.nir", graph)
+    graph = interchange.read(tmp_path / "g.nir")
+    given = simulate(graph.nodes, graph.edges, np.moveaxis(np.asarray(x[1]), -1, 1), 1e-4)
+    for layer, tap in taps.items():
+        spikes = np.moveaxis(np.asarray(tap["spikes"][1]), -1, 1)
+        assert 0.01 < spikes.mean() < 0.9, layer
+        np.testing.assert_array_equal(given[layer.replace("/", ".")], spikes)
+    np.testing.assert_allclose(given["output"][..., 0, 0], logits[1], atol=1e-9)
+
+
+def test_neurons_are_what_the_equations_say():
+    options = NeuronOptions(name="lif", alpha=0.9, beta=0.6, threshold=0.5)
+    model = models.build("tiny", 10, options)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 1, 8, 8, 1)), train=False)
+    nodes = interchange.to_nir(model, variables, options, (8, 8, 1), fold_gain=False).nodes
+    node = nodes["stem0_neuron"]
+    assert node.tau.shape == node.r.shape == node.v_threshold.shape == (8, 8, 8)
+    np.testing.assert_allclose(node.tau, 1e-4 / 0.4)
+    np.testing.assert_allclose(node.r, 0.9 / 0.4)
+    assert (node.v_threshold == 0.5).all() and not node.v_leak.any() and not node.v_reset.any()
+    folded = interchange.to_nir(model, variables, options, (8, 8, 1)).nodes
+    assert (folded["stem0_neuron"].r == 1).all()
+    np.testing.assert_allclose(
+        folded["stem0_conv"].weight, nodes["stem0_conv"].weight * 0.9 / 0.4, rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"b": -0.5}, r"beta = -0.46.*0 <= beta < 1"),
+        ({"b": 25.0}, r"beta = 1 to 1.*is 1 in float32"),
+        ({"norm_scale": -1.0}, "scale is not positive"),
+    ],
+)
+def test_what_nir_cannot_say_is_refused(change, message):
+    options = NeuronOptions(membrane_bn="norm_scale" in change)
+    model = models.build("tiny", 10, options)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 1, 8, 8, 1)), train=False)
+    layer = variables["params"]["stage0_block0"]["neuron1"]
+    for key, value in change.items():
+        layer[key] = jnp.full_like(layer[key], value)
+    with pytest.raises(interchange.NotRepresentable, match=message) as error:
+        interchange.to_nir(model, variables, options, (8, 8, 1))
+    assert "stage0_block0/neuron1" in str(error.value)
+
+
+def test_a_grouped_convolution_is_refused():
+    options = NeuronOptions()
+    model = models.build("tiny", 10, options)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 1, 8, 8, 1)), train=False)
+    own = variables["params"]["stage0_block0"]["conv1"]
+    own["kernel"] = own["kernel"][:, :, :8]
+    with pytest.raises(interchange.NotRepresentable, match="conv1: a grouped convolution"):
+        interchange.to_nir(model, variables, options, (8, 8, 1))
+
+
+def test_a_map_that_is_not_square_is_refused():
+    options = NeuronOptions()
+    model = models.build("tiny", 10, options)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 1, 8, 16, 1)), train=False)
+    with pytest.raises(interchange.NotRepresentable, match="4x8; a square one"):
+        interchange.to_nir(model, variables, options, (8, 16, 1))
+
+
+def test_foreign_graphs_and_files_are_refused_by_name(tmp_path):
+    import nir
+
+    shape = {"input_type": np.array([1, 2, 2])}
+    leaky = nir.LIF(
+        tau=np.ones((1, 2, 2)), r=np.ones((1, 2, 2)), v_leak=np.ones((1, 2, 2)),
+        v_threshold=np.ones((1, 2, 2)), v_reset=np.zeros((1, 2, 2)),
+    )  # fmt: skip
+    graph = nir.NIRGraph({"input": nir.Input(**shape), "cell": leaky}, [("input", "cell")],
+                         type_check=False)  # fmt: skip
+    x = jnp.zeros((1, 1, 1, 2, 2))
+    with pytest.raises(interchange.NotRepresentable, match="cell: v_leak is not 0"):
+        interchange.run(graph, x)
+    graph.nodes["cell"] = nir.Threshold(threshold=np.ones((1, 2, 2)))
+    with pytest.raises(interchange.NotRepresentable, match="cell: Threshold is not read"):
+        interchange.run(graph, x)
+    graph.edges.append(("cell", "cell"))
+    with pytest.raises(interchange.NotRepresentable, match="cycle through cell"):
+        interchange.run(graph, x)
+    (tmp_path / "x.nir").write_bytes(b"no HDF5")
+    with pytest.raises(interchange.NotRepresentable, match=r"x\.nir is no NIR file"):
+        interchange.read(tmp_path / "x.nir")
