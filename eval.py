@@ -40,13 +40,13 @@ def main(_):
     accelerator_warning()
     compilation_cache()
 
+    settings = config.load(workdir or given)
+    if settings.dtype == "float64":
+        jax.config.update("jax_enable_x64", True)
     if given:
         settings, program, state, stated = card.load(given)
         step, which, workdir = stated["step"], stated["checkpoint"], None
     else:
-        settings = config.load(workdir)
-        if settings.dtype == "float64":
-            jax.config.update("jax_enable_x64", True)
         # A run trained on many devices is evaluated on what there is, in another batch.
         devices = jax.device_count()
         for key in ("eval_batch_size", "batch_size"):

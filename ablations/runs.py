@@ -87,7 +87,9 @@ def series(given, rest, settings):
             pool.shutdown(cancel_futures=True)
             raise
     path = given.workdir / "results.json"
-    path.write_text(json.dumps({**machine(), "runs": records}, indent=1) + "\n")
+    rows = ",\n".join(json.dumps(record) for record in records)  # a line a run
+    head = json.dumps(machine())[:-1]
+    path.write_text(f'{head}, "runs": [\n{rows}\n]}}\n')
     print(f"wrote {path}")
     return records
 

@@ -107,7 +107,20 @@ def compiled(result):
     return "Compiled, not run", table(head, rows)
 
 
-KINDS = {"neuron": neuron, "step": step, "input": rates, "stream": stream, "grid": grid,
+def nir(result):
+    rows = []
+    for r in result["records"]:
+        rows.append((
+            f"{r['model']} on {r['dataset']}, T = {r['timesteps']}", f"{r['examples']:,}",
+            f"{r['compared']:,}", f"{sum(r['spikes'].values()):,}",
+            str(sum(r["differing"].values())), str(sum(r["differing_as_read"].values())),
+        ))  # fmt: skip
+    head = ("network", "examples", "compared", "spikes", "differing",
+            "differing where snnTorch's reader rounds to float32")  # fmt: skip
+    return "The NIR file in snnTorch", table(head, rows)
+
+
+KINDS = {"nir": nir, "neuron": neuron, "step": step, "input": rates, "stream": stream, "grid": grid,
          "compiled": compiled}  # fmt: skip
 
 

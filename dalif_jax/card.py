@@ -1,6 +1,6 @@
 """A trained network as a folder to share: weights, config, measured figures, NIR graph, a page.
 
-weights.safetensors   params/... and batch_stats/..., float32, nothing else can be in it
+weights.safetensors   params/... and batch_stats/..., nothing else can be in it
 config.json           the run's config
 eval.json             what was measured with these weights
 network.nir           the same network for other tools (interchange.py), where it has that form
@@ -37,7 +37,7 @@ def export(folder, settings, model, state, report):
     Returns:
       the paths written.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,8 @@ def export(folder, settings, model, state, report):
     variables = jax.device_get({"params": params, "batch_stats": state.batch_stats})
     settings = settings.copy_and_resolve_references()
     settings.data_dir = settings.cache_dir = ""  # of the machine, not of the network
-    save_file(flat(variables), folder / "weights.safetensors", {"format": "dalif_jax"})
+    weights = save(flat(variables), {"format": "dalif_jax"})
+    (folder / "weights.safetensors").write_bytes(weights)
     (folder / "config.json").write_text(json.dumps(config.to_json(settings), indent=2) + "\n")
     (folder / "eval.json").write_text(json.dumps(report, indent=2) + "\n")
     spec = data.spec(settings.dataset, settings.frame_size)

@@ -208,3 +208,42 @@ def test_membrane_norm_is_per_timestep_and_its_statistics_travel(x64):
         var = 0.9 * var + 0.1 * h.var((0, 1, 2), ddof=1)
     np.testing.assert_allclose(new["batch_stats"]["norm_mean"], mean, rtol=1e-12)
     np.testing.assert_allclose(new["batch_stats"]["norm_var"], var, rtol=1e-12)
+
+
+def test_with_membrane_bn_the_input_gain_is_inert():
+    """h scales with alpha as a whole where u[0] = 0, and the norm takes the scale out again."""
+    x = jax.random.normal(jax.random.key(0), (16, 4, 6, 6, 8))
+
+    def share_changed(membrane_bn):
+        spikes = []
+        for a in (0.3, 2.0):
+            options = NeuronOptions(membrane_bn=membrane_bn)
+            layer = SpikingNeuron(options)
+            variables = layer.init(jax.random.key(1), x, train=True)
+            variables["params"]["a"] = jnp.float32(a)
+            if membrane_bn:
+                # Else hardly a normalised membrane reaches the threshold of 1.
+                variables["params"]["norm_bias"] += 0.7
+            (out, _), _ = layer.apply(variables, x, train=True, mutable=["batch_stats"])
+            spikes.append(np.asarray(out))
+        assert 0.02 < spikes[0].mean() + spikes[1].mean() < 1.5
+        return (spikes[0] != spikes[1]).mean()
+
+    assert share_changed(True) < 1e-3  # what epsilon in the norm leaves of it
+    assert share_changed(False) > 0.05
+
+
+def test_the_input_gain_folds_into_the_norm_before_it():
+    """alpha (scale y + bias) is the input of a neuron with gain 1 after a norm of alpha times both:
+    the same function, whatever it learns."""
+    y = jax.random.normal(jax.random.key(0), (4, 3, 5))
+    scale, bias = jnp.linspace(0.5, 2, 5), jnp.linspace(-0.5, 1, 5)
+
+    def spikes(alpha, scale, bias):
+        layer = SpikingNeuron(NeuronOptions(name="lif", alpha=alpha, beta=0.5))
+        return layer.apply({}, scale * y + bias, train=False)[0]
+
+    alpha = 0.75  # exact in binary, so that rounding is the same too
+    folded = spikes(1.0, alpha * scale, alpha * bias)
+    assert 0.05 < folded.mean() < 0.95
+    np.testing.assert_array_equal(spikes(alpha, scale, bias), folded)

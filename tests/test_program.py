@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,6 +104,49 @@ def test_eval_repeats_the_last_epoch_exactly_and_labels_the_best(finished):
     assert best["accuracy"] == max(r["accuracy"] for r in evals)
     assert best["chosen_on"] == "test" and "chosen on the test set" in out
     run("eval.py", "--workdir", workdir)
+
+
+def test_the_report_is_one_file_that_needs_no_network(finished):
+    workdir, _ = finished
+    page = (workdir / "report.html").read_text()
+    values = json.loads((workdir / "eval.json").read_text())
+    assert f"{values['accuracy']:.2%}" in page and f"{values['parameters']:,}" in page
+    pictures = re.findall(r'src="(.*?)"', page)
+    assert len(pictures) == 7 and all(p.startswith("data:image/png;base64,") for p in pictures)
+    assert not re.search(r"https?://|<script|<link", page)
+    assert np.sum(values["confusion"]) == values["examples"]
+    assert np.trace(values["confusion"]) == round(values["accuracy"] * values["examples"])
+
+
+def test_a_run_copied_in_part_is_named_and_what_can_be_written_is(finished, tmp_path):
+    workdir, _ = finished
+    part = tmp_path / "part"
+    shutil.copytree(workdir, part)
+    (part / "metrics.jsonl").unlink()
+    (part / "eval.json").unlink()
+    code, out = run("eval.py", "--workdir", part)
+    assert code == 2 and "metrics.jsonl does not exist" in out and "Traceback" not in out, out
+    assert (part / "eval.json").is_file()
+    # A checkpoint of another config: both sides are named.
+    values = json.loads((part / "config.json").read_text()) | {"model": "mini"}
+    (part / "config.json").write_text(json.dumps(values))
+    code, out = run("eval.py", "--workdir", part)
+    assert code == 2 and "Traceback" not in out and "(16, 10) there, float32 (64, 10)" in out, out
+    shutil.rmtree(part / "checkpoints")
+    code, out = run("eval.py", "--workdir", part)
+    assert code == 2 and "no newest checkpoint" in out, out
+
+
+def test_a_card_is_measured_as_its_run(finished, tmp_path):
+    workdir, _ = finished
+    code, out = run("eval.py", "--workdir", workdir, "--export", tmp_path / "card")
+    assert code == 0 and "network.nir" in out, out
+    code, again = run("eval.py", "--card", tmp_path / "card")
+    assert code == 0, again
+    shown = lambda text: [line for line in text.splitlines() if "accuracy" in line]  # noqa: E731
+    assert shown(again) == shown(out) and len(shown(out)) == 2
+    code, out = run("eval.py", "--card", tmp_path)
+    assert code == 2 and "Traceback" not in out, out
 
 
 def test_a_killed_run_ends_bit_identical(finished, tmp_path):
