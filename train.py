@@ -99,8 +99,9 @@ def train(settings, workdir, shape):
         extra = extra or {}
         if restored:
             print(f"continuing {workdir} after step {step}")
+        device = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
         print(
-            f"{jax.device_count()} x {jax.devices()[0].device_kind}, {settings.dtype}: "
+            f"{device}, {settings.dtype}: "
             f"{feeds['train'].examples} training examples, {steps} steps an epoch, "
             f"{total_steps} in all"
         )
@@ -140,7 +141,8 @@ def train(settings, workdir, shape):
                             record = measure(selection)
                             score = record["accuracy"]
                             del record["operations"], record["confusion"]  # for the report alone
-                            log.write("eval", step, {"epoch": epoch, "split": selection, **record})
+                            about = {"epoch": epoch, "split": selection, "device": device}
+                            log.write("eval", step, {**about, **record})
                             print(
                                 f"epoch {epoch}/{settings.epochs}  {selection} loss "
                                 f"{record['loss']:.4f}  accuracy {score:.2%}",

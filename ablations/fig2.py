@@ -19,8 +19,11 @@ STEPS = (1, 2, 4)
 def compare(records, arms=ARMS, steps=STEPS):
     """[{timesteps, arm, against, mean, low, high, verdict}], differences in accuracy (0..1)."""
     rows = []
+    pairs = [(arm, "baseline") for arm in ARMS[1:]] + [("both", "control")]
     for t in steps:
-        for arm, against in [(arm, "baseline") for arm in arms[1:]] + [("both", "control")]:
+        for arm, against in pairs:
+            if arm not in arms or against not in arms:
+                continue
             found = paired(records, f"T{t}-{arm}", f"T{t}-{against}")
             rows.append(
                 {"timesteps": t, "arm": arm, "against": against, **found._asdict(),
@@ -45,7 +48,7 @@ def draw(records, path, arms=ARMS, steps=STEPS):
                 [place + shift] * len(values), values, ".", color=colors[arm], alpha=0.4, ms=5
             )
             left.plot(place + shift, found.mean, "D", color=colors[arm], ms=5, label=label)
-            if arm == "baseline":
+            if arm == "baseline" or "baseline" not in arms:
                 continue
             gap = paired(records, f"T{t}-{arm}", f"T{t}-baseline")
             right.errorbar(
@@ -63,10 +66,12 @@ def draw(records, path, arms=ARMS, steps=STEPS):
 
 
 def main():
-    given, rest = arguments(__doc__)
-    settings = {f"T{t}-{arm}": {"timesteps": t, "neuron": arm} for t in STEPS for arm in ARMS}
+    given, rest = arguments(__doc__, choices={"arms": ARMS, "steps": STEPS})
+    settings = {
+        f"T{t}-{arm}": {"timesteps": t, "neuron": arm} for t in given.steps for arm in given.arms
+    }
     records = series(given, rest, settings)
-    rows = compare(records)
+    rows = compare(records, given.arms, given.steps)
     (given.workdir / "comparison.json").write_text(json.dumps(rows, indent=1) + "\n")
     for row in rows:
         low, high = 100 * row["low"], 100 * row["high"]
@@ -75,7 +80,7 @@ def main():
             f"{100 * row['mean']:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}: "
             f"{row['verdict']}"
         )
-    draw(records, given.workdir / "fig2.png")
+    draw(records, given.workdir / "fig2.png", given.arms, given.steps)
     print(f"drew {given.workdir / 'fig2.png'}")
 
 

@@ -10,6 +10,7 @@ import concurrent.futures
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -21,14 +22,25 @@ from dalif_jax import config as configs
 from dalif_jax.runlog import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
+RUNNING = set()  # processes of train.py
 
 
-def arguments(description, seeds=5):
-    """The flags every ablation takes; further --config.key=value go to train.py as they are."""
+def arguments(description, seeds=5, choices=None):
+    """The flags every ablation takes; further --config.key=value go to train.py as they are.
+
+    Args:
+      choices: {flag: all its values}, what an ablation goes over; `--flag a,b` takes a part.
+    """
     parser = argparse.ArgumentParser(
         description=description.splitlines()[0],
         epilog="--config.key=value sets a key of every run.",
     )
+    for flag, values in (choices or {}).items():
+        kind, every = type(values[0]), ",".join(map(str, values))
+        parser.add_argument(
+            f"--{flag}", type=lambda text, k=kind: tuple(map(k, text.split(","))), default=values,
+            help=f"some of {every}; all unless given",
+        )  # fmt: skip
     parser.add_argument("--config", required=True, help="a file of configs/")
     parser.add_argument("--workdir", required=True, type=Path, help="where the runs are to live")
     parser.add_argument("--seeds", type=int, default=seeds, help="runs of every setting")
@@ -37,6 +49,10 @@ def arguments(description, seeds=5):
     wrong = [word for word in rest if not word.startswith("--config.") or "=" not in word]
     if wrong:
         parser.error(f"unknown argument {wrong[0]}; a run's keys are --config.key=value")
+    for flag, values in (choices or {}).items():
+        for word in getattr(known, flag):
+            if word not in values:
+                parser.error(f"--{flag}: {word} is none of {', '.join(map(str, values))}")
     for key in ("seeds", "jobs"):
         if getattr(known, key) < 1:
             parser.error(f"--{key}={getattr(known, key)} must be at least 1")
@@ -75,6 +91,8 @@ def series(given, rest, settings):
                 free.append(cores)
 
         records = []
+        # A kill of the series ends its runs too; each saves its step, the same command goes on.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
             for done in pool.map(one, tasks):
                 records.append(done)
@@ -84,7 +102,9 @@ def series(given, rest, settings):
                     flush=True,
                 )
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(RUNNING):
+                process.terminate()
             raise
     path = given.workdir / "results.json"
     rows = ",\n".join(json.dumps(record) for record in records)  # a line a run
@@ -104,11 +124,14 @@ def train(given, keys, name, seed, cores):
         workdir.mkdir(parents=True, exist_ok=True)
         log, started = workdir / "log.txt", time.perf_counter()
         with open(log, "a") as out:
-            code = subprocess.run(
+            process = subprocess.Popen(
                 [sys.executable, ROOT / command[0], *command[1:], "--workdir", workdir.resolve()],
                 cwd=Path.cwd(), stdout=out, stderr=subprocess.STDOUT,
                 preexec_fn=lambda: os.sched_setaffinity(0, cores or os.sched_getaffinity(0)),
-            ).returncode  # fmt: skip
+            )  # fmt: skip
+            RUNNING.add(process)
+            code = process.wait()
+            RUNNING.discard(process)
         if code:
             tail = "".join(log.read_text().splitlines(keepends=True)[-5:])
             raise SystemExit(f"error: {name}, seed {seed} ended with {code}; {log} ends:\n{tail}")
@@ -124,8 +147,8 @@ def train(given, keys, name, seed, cores):
 def record(workdir):
     """What a finished run gave, as plain numbers.
 
-    Accuracies on the test set: of the last epoch, and the best epoch's beside it. `curve` and
-    `decays` are per evaluated epoch.
+    Accuracies on the test set: of the last epoch, and the best epoch's beside it. `curve`,
+    `curve_seconds` (since the start of training) and `decays` are per evaluated epoch.
     """
     settings, workdir = configs.load(workdir), Path(workdir)
     report = json.loads((workdir / "eval.json").read_text())
@@ -139,12 +162,15 @@ def record(workdir):
         "membrane_bn": settings.membrane_bn, "decay_function": settings.decay_function,
         "parameters": report["parameters"], "examples": report["examples"],
         "accuracy": report["accuracy"], "best": max(line["accuracy"] for line in evals),
-        "best_on": evals[-1]["split"],
+        "best_on": evals[-1]["split"], "device": evals[-1].get("device"),
         "other_splits": {k: v["accuracy"] for k, v in report["other_splits"].items()},
         "images_per_second": round(statistics.median(rates), 1),
         "energy_uj": {rule: report["energy"][rule]["energy_uj"] for rule in ("paper", "exact")},
         "firing_rates": {k: round(v["firing_rate"], 5) for k, v in report["layers"].items()},
         "curve": [[line["epoch"], round(line["accuracy"], 5)] for line in evals],
+        # What the log says survives kills; runs older than it have what the series measured.
+        **({"seconds": evals[-1]["seconds"]} if "seconds" in evals[-1] else {}),
+        "curve_seconds": [line.get("seconds") for line in evals],
         "decays": {
             name: {key: [mean(line["layers"][name][key]) for line in evals]
                    for key in ("alpha", "beta")}

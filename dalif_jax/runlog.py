@@ -29,6 +29,8 @@ def read_metrics(path):
                 raise ValueError("no record of a kind and a step")
             if not isinstance(record.get("step"), int):
                 raise ValueError("its step is no integer")
+            if not isinstance(record.get("seconds", 0.0), int | float):
+                raise ValueError("its seconds are no number")
         except ValueError as error:
             raise LogError(f"{path} line {number} is not a metrics record: {error}") from error
         records.append(record)
@@ -40,11 +42,13 @@ class RunLog:
 
     Records of steps after `resume_step` are dropped when it opens: a run continued from that step
     writes them again, so each step stands there once. A value that is not finite is written as
-    null, for JSON has no such numbers.
+    null, for JSON has no such numbers. Every record holds `seconds`: how long the run has been
+    training, with compilation, evaluation and saving, without what was lost between processes.
     """
 
-    def __init__(self, workdir, resume_step, write=True):
+    def __init__(self, workdir, resume_step, write=True, clock=time.perf_counter):
         self._board = None
+        self._clock, self._started = clock, clock()
         if not write:  # one of several processes, but not the first
             self._file = open(os.devnull, "w")  # noqa: SIM115
             return
@@ -52,6 +56,7 @@ class RunLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             kept = [r for r in read_metrics(self.path) if r["step"] <= resume_step]
+            self._started -= max((r.get("seconds", 0.0) for r in kept), default=0.0)
             temporary = self.path.with_suffix(".jsonl.tmp")
             with open(temporary, "w") as file:
                 file.writelines(json.dumps(record) + "\n" for record in kept)
@@ -79,7 +84,7 @@ class RunLog:
 
     def write(self, kind, step, values):
         """Append one record of a kind ("train", "eval") at a step; values may be nested."""
-        values = _plain(values)
+        values = {**_plain(values), "seconds": round(self._clock() - self._started, 3)}
         self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
         self._file.flush()
         if self._board:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,10 @@ def test_arms_are_compared_at_every_number_of_steps():
     assert len(verdicts) == 15
     assert verdicts[1, "both", "baseline"] == "identical"
     assert verdicts[4, "both", "baseline"] == verdicts[4, "both", "control"] == "higher"
+    part = fig2.compare(records, ("both", "control"), (4,))
+    assert [(row["arm"], row["against"], row["timesteps"]) for row in part] == [
+        ("both", "control", 4)
+    ]
 
 
 def test_the_grid_tells_a_decay_that_matters_from_one_that_does_not():
@@ -117,6 +122,26 @@ def test_a_series_trains_compares_draws_and_goes_on(tmp_path):
     assert (tmp_path / "tanh" / "seed0" / "eval.json").stat().st_mtime_ns == before
     again = json.loads((tmp_path / "results.json").read_text())["runs"]
     assert [r["accuracy"] for r in again] == [r["accuracy"] for r in runs]
+
+
+@pytest.mark.slow
+def test_a_terminated_series_ends_its_runs_and_goes_on(tmp_path):
+    keys = ["--seeds", "1", "--config.model=tiny", "--config.epochs=60", "--config.timesteps=2",
+            "--config.log_every=1"]  # fmt: skip
+    command = [sys.executable, "-m", "ablations.decay_function", "--config", "configs/digits.py",
+               "--workdir", str(tmp_path), *keys]  # fmt: skip
+    process = subprocess.Popen(command, cwd=ROOT)
+    log, deadline = tmp_path / "tanh" / "seed0" / "log.txt", time.monotonic() + 120
+    while not (log.exists() and "step 20/" in log.read_text()):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait(60) == 143
+    assert "saved after step" in log.read_text()  # the run had ended before the series did
+    code, out = series(tmp_path, *keys)
+    assert code == 0 and "continuing" in log.read_text(), out
+    (one, *_) = json.loads((tmp_path / "results.json").read_text())["runs"]
+    assert one["curve"][-1][0] == 60 and one["seconds"] == one["curve_seconds"][-1] > 0
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from dalif_jax import runlog
 
 def test_records_come_back_as_they_went_in(tmp_path):
     layers = {"stem0_neuron": {"alpha": np.float32(0.5), "spikes": 2**40, "beta": np.ones(2)}}
-    with runlog.RunLog(tmp_path, 0) as log:
+    with runlog.RunLog(tmp_path, 0, clock=lambda: 7.0) as log:
         log.write("train", 1, {"loss": jnp.float32(1.5), "accuracy": 0.25})
         log.write("eval", 2, {"accuracy": 1.0, "layers": layers, "loss": float("nan")})
     first, second = runlog.read_metrics(tmp_path / "metrics.jsonl")
-    assert first == {"kind": "train", "step": 1, "loss": 1.5, "accuracy": 0.25}
+    assert first == {"kind": "train", "step": 1, "loss": 1.5, "accuracy": 0.25, "seconds": 0.0}
     assert second["layers"]["stem0_neuron"] == {"alpha": 0.5, "spikes": 2**40, "beta": [1.0, 1.0]}
     assert second["loss"] is None
 
@@ -34,6 +34,18 @@ def test_a_resumed_run_has_each_step_once(tmp_path):
     assert [r["step"] for r in records] == list(range(1, 10))
     assert [r["loss"] for r in records] == [1, 2, 3, 4, 5, -6, -7, -8, -9]
     assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_seconds_go_on_where_the_last_kept_record_stood(tmp_path):
+    now = [50.0]
+    for resumed in (0, 2):
+        with runlog.RunLog(tmp_path, resumed, clock=lambda: now[0]) as log:
+            for step in range(resumed + 1, resumed + 4):
+                now[0] += 10
+                log.write("train", step, {})
+        now[0] += 1000  # between two processes
+    seconds = [r["seconds"] for r in runlog.read_metrics(tmp_path / "metrics.jsonl")]
+    assert seconds == [10, 20, 30, 40, 50]
 
 
 def test_a_damaged_line_is_named(tmp_path):
