@@ -28,6 +28,7 @@ flags.DEFINE_string("workdir", None, "The run to evaluate.")
 flags.DEFINE_enum("checkpoint", "newest", ["newest", "best"], "Which of the run's checkpoints.")
 flags.DEFINE_integer("sample", 0, "The example of the test set whose spikes are drawn.")
 flags.DEFINE_string("export", None, "Write a model card into this folder, to share.")
+flags.DEFINE_bool("nir", True, "Put the NIR graph into the card; --nonir for a smaller one.")
 flags.DEFINE_string("card", None, "Evaluate a model card instead of a run.")
 flags.DEFINE_string("data_dir", None, "Where the data lies now, if not where the run found it.")
 
@@ -47,12 +48,8 @@ def main(_):
         settings, program, state, stated = card.load(given)
         step, which, workdir = stated["step"], stated["checkpoint"], None
     else:
-        # A run trained on many devices is evaluated on what there is, in another batch.
-        devices = jax.device_count()
-        for key in ("eval_batch_size", "batch_size"):
-            parts = devices * (settings.accumulate if key == "batch_size" else 1)
-            settings[key] = -(-settings[key] // parts) * parts
-        config.validate(settings, devices)
+        config.fit_batches(settings, jax.device_count())
+        config.validate(settings, jax.device_count())
         with Checkpoints(Path(workdir) / "checkpoints", settings.keep, create=False) as checkpoints:
             step = checkpoints.best() if which == "best" else checkpoints.newest()
             if step is None:
@@ -74,7 +71,8 @@ def main(_):
             results[name] = evaluate(program, state, feeds[name], settings, structure)
     values = write_report(workdir, settings, state, step, which, results)
     if flags.FLAGS.export:
-        for path in card.export(flags.FLAGS.export, settings, program.model, state, values):
+        exported = (settings, program.model, state, values)
+        for path in card.export(flags.FLAGS.export, *exported, nir=flags.FLAGS.nir):
             print(f"wrote {path}")
     if workdir:
         for path in report.write(workdir, settings, values, state, feeds["test"], sample):

@@ -10,6 +10,7 @@ import concurrent.futures
 import json
 import os
 import platform
+import re
 import signal
 import statistics
 import subprocess
@@ -141,7 +142,9 @@ def train(given, keys, name, seed, cores):
             "commit": commit(),
         }
         note.write_text(json.dumps(before, indent=1) + "\n")
-    return {"name": name, "seed": seed, **before, **record(workdir)}
+    # Where the data lay is this machine's affair.
+    public = [re.sub(r"(--config\.(data|cache)_dir=).*", r"\1...", word) for word in command]
+    return {"name": name, "seed": seed, **before, "command": public, **record(workdir)}
 
 
 def record(workdir):

@@ -26,7 +26,7 @@ def flat(tree):
     return {"/".join(key.key for key in path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def export(folder, settings, model, state, report):
+def export(folder, settings, model, state, report, nir=True):
     """Write a model card; an existing one in `folder` is replaced.
 
     Args:
@@ -34,6 +34,7 @@ def export(folder, settings, model, state, report):
       model: its network.
       state: TrainState; the averaged weights are exported where there are any.
       report: what eval.json holds.
+      nir: with network.nir, which holds 8 bytes a weight; it can be made from the card later.
     Returns:
       the paths written.
     """
@@ -51,11 +52,14 @@ def export(folder, settings, model, state, report):
     (folder / "eval.json").write_text(json.dumps(report, indent=2) + "\n")
     spec = data.spec(settings.dataset, settings.frame_size)
     nir_note = "`network.nir` is the same network for other tools."
-    try:
-        write_nir(folder / "network.nir", settings, model, variables, spec.shape)
-    except interchange.NotRepresentable as error:
-        (folder / "network.nir").unlink(missing_ok=True)
-        nir_note = f"It has no NIR file: {error}."
+    (folder / "network.nir").unlink(missing_ok=True)
+    if nir:
+        try:
+            write_nir(folder / "network.nir", settings, model, variables, spec.shape)
+        except interchange.NotRepresentable as error:
+            nir_note = f"It has no NIR file: {error}."
+    else:
+        nir_note = "`python eval.py --card . --export elsewhere` adds the NIR file for other tools."
     (folder / "README.md").write_text(page(settings, report, nir_note))
     return sorted(folder.iterdir())
 
@@ -115,6 +119,7 @@ def load(folder):
         if not (folder / name).is_file():
             raise CardError(f"{folder} is no model card: {name} is missing")
     settings = config.load(folder)
+    config.fit_batches(settings, jax.device_count())
     config.validate(settings, jax.device_count())
     try:
         weights = load_file(folder / "weights.safetensors")

@@ -64,6 +64,16 @@ def load_data(config):
     )
 
 
+def fit_batches(config, devices):
+    """Round batches up to what `devices` share evenly.
+
+    For evaluation: a run trained on many devices is measured on what there is.
+    """
+    for key in ("eval_batch_size", "batch_size"):
+        parts = devices * (config.accumulate if key == "batch_size" else 1)
+        config[key] = -(-config[key] // parts) * parts
+
+
 def validate(config, devices=1):
     """Raise ConfigError for the first setting that cannot work on this number of devices."""
     for key, table in (

@@ -90,6 +90,25 @@ def test_weights_of_another_network_are_refused_with_both_sides(exported, tmp_pa
         card.load(folder)
 
 
+def test_a_card_without_nir_says_how_to_get_it(exported, tmp_path):
+    folder, settings, program, state, values = exported
+    card.export(tmp_path, settings, program.model, state, values, nir=False)
+    assert not (tmp_path / "network.nir").exists()
+    assert "adds the NIR file" in (tmp_path / "README.md").read_text()
+    weights = (folder / "weights.safetensors").read_bytes()
+    assert (tmp_path / "weights.safetensors").read_bytes() == weights
+
+
+def test_a_card_is_measured_on_any_number_of_devices(exported, tmp_path):
+    folder = copy(exported, tmp_path)
+    settings = json.loads((folder / "config.json").read_text())
+    settings |= {"batch_size": 6, "eval_batch_size": 50}
+    (folder / "config.json").write_text(json.dumps(settings))
+    assert jax.device_count() == 8
+    given = card.load(folder)[0]
+    assert (given.batch_size, given.eval_batch_size) == (8, 56)
+
+
 def test_a_network_without_a_nir_form_says_why(exported, tmp_path):
     _, settings, program, state, values = exported
     params = jax.tree_util.tree_map_with_path(

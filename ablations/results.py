@@ -1,0 +1,256 @@
+"""RESULTS.md, from the committed JSON of every series: what was run, and what it gave.
+
+    python -m ablations.results
+
+Takes docs/runs/*.json and docs/ablations/*.json (results.json of a series, see runs.py) and
+docs/published.json (the paper's figures), writes RESULTS.md and docs/runs/curves.png.
+"""
+
+import json
+import statistics
+from pathlib import Path
+
+from ablations.statistics import paired
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+# Series of recipes as they stand; the others vary them, mostly under shorter schedules.
+RECIPES = ("fig3_", "runs/")
+SAME = {"both": "dalif"}  # two names of one neuron
+
+
+def load():
+    """{"runs/x" or "ablations/x": what the file holds}, sorted by name."""
+    paths = sorted([*DOCS.glob("runs/*.json"), *DOCS.glob("ablations/*.json")])
+    return {f"{path.parent.name}/{path.stem}": json.loads(path.read_text()) for path in paths}
+
+
+def groups(runs):
+    """{name of a setting: its runs over seeds}, in the order of the series."""
+    found = {}
+    for run in runs:
+        found.setdefault(run["name"], []).append(run)
+    return found
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return [*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)]
+
+
+def percent(values):
+    """Mean of shares as percent, with their range."""
+    text = f"{100 * statistics.fmean(values):.2f}"
+    if len(values) > 1:
+        text += f" ({100 * min(values):.2f} to {100 * max(values):.2f})"
+    return text
+
+
+def mean(runs, get):
+    return statistics.fmean(get(run) for run in runs)
+
+
+def duration(seconds):
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def firing_rate(run):
+    """Spikes per neuron and timestep, mean over layers."""
+    return statistics.fmean(run["firing_rates"].values())
+
+
+def command(run):
+    """The command that repeats a run."""
+    return "python " + " ".join(run["command"]) + " --workdir runs/x"
+
+
+def device(series, run):
+    """What a run was trained on; runs that do not say so were trained on the machine's cores."""
+    kind = run.get("device") or "1 x cpu"
+    return f"{series['cpu']}, {series['cores']} cores" if kind.endswith("cpu") else kind
+
+
+def group_row(label, series, runs):
+    one = runs[0]
+    return (
+        label, one["timesteps"], one["epochs"], len(runs), percent([r["accuracy"] for r in runs]),
+        percent([r["best"] for r in runs]), duration(mean(runs, lambda r: r["seconds"])),
+        f"{mean(runs, lambda r: r['images_per_second']):,.0f}",
+        f"{mean(runs, lambda r: r['energy_uj']['paper']):.4g} / "
+        f"{mean(runs, lambda r: r['energy_uj']['exact']):.4g}",
+        f"{mean(runs, firing_rate):.1%}", device(series, one),
+    )  # fmt: skip
+
+
+GROUP_HEAD = ("setting", "T", "epochs", "seeds", "last epoch, %", "best epoch, %", "time",
+              "images/s", "energy, uJ: paper / exact", "firing rate", "machine")  # fmt: skip
+
+
+def is_recipe(name):
+    return any(part in name for part in RECIPES)
+
+
+def recipes(all_series):
+    rows = []
+    for name, series in all_series.items():
+        if is_recipe(name):
+            for runs in groups(series["runs"]).values():
+                config = Path(runs[0]["command"][2]).stem
+                rows.append(group_row(f"[{config}](docs/{name}.json)", series, runs))
+    return table(GROUP_HEAD, rows)
+
+
+def against_paper(all_series, published):
+    """The paper's figures, each with what was run of it."""
+    rows = []
+    for row in published:
+        keys = ("model", "dataset", "timesteps")
+        ours = [
+            run
+            for series in all_series.values()
+            for run in series["runs"]
+            if all(run[key] == row[key] for key in keys)
+            and SAME.get(run["neuron"], run["neuron"]) == row["neuron"]
+        ]
+        for epochs in sorted({run["epochs"] for run in ours}) or [None]:
+            found = [run for run in ours if run["epochs"] == epochs]
+            rows.append((
+                f"`configs/{row['config']}.py`, {row['neuron']}", row["timesteps"],
+                f"{row['percent']:.2f}", row["how"],
+                f"{percent([r['accuracy'] for r in found])}, {epochs} epochs, {len(found)} seeds"
+                if found else "not run",
+            ))  # fmt: skip
+    return table(("recipe, neuron", "T", "published, %", "how it is known", "here, last epoch, %"),
+                 rows)  # fmt: skip
+
+
+def differences(all_series):
+    """Paired differences of every series with arms, seed by seed."""
+    rows = []
+    for name, series in all_series.items():
+        by = groups(series["runs"])
+        pairs = [(f"{t}-{arm}", f"{t}-{against}")
+                 for t in sorted({key.split("-")[0] for key in by})
+                 for arm, against in (("spatial", "baseline"), ("temporal", "baseline"),
+                                      ("both", "baseline"), ("control", "baseline"),
+                                      ("both", "control"))]  # fmt: skip
+        for one, other in [*pairs, ("tanh", "sigmoid")]:
+            if one in by and other in by:
+                found = paired(series["runs"], one, other)
+                rows.append((
+                    f"[{by[one][0]['dataset']}](docs/{name}.json)", f"{one} - {other}",
+                    by[one][0]["epochs"], len(by[one]), f"{100 * found.mean:+.2f}",
+                    f"{100 * found.low:+.2f} to {100 * found.high:+.2f}", found.verdict,
+                ))  # fmt: skip
+    return table(("set", "difference", "epochs", "seeds", "points", "95 % interval", "verdict"),
+                 rows)  # fmt: skip
+
+
+def speed_record(all_series):
+    """Time until a spiking ResNet-20 first had 90 and 93 % of CIFAR-10's test set."""
+    rows = []
+    for series in all_series.values():
+        for run in series["runs"]:
+            if (run["model"], run["dataset"]) != ("resnet20", "cifar10"):
+                continue
+            for goal in (0.90, 0.93):
+                reached = [
+                    seconds
+                    for (_, accuracy), seconds in zip(
+                        run["curve"], run.get("curve_seconds", []), strict=False
+                    )
+                    if accuracy >= goal and seconds is not None
+                ]
+                if reached:
+                    rows.append((f"{goal:.0%}", duration(reached[0]), run["timesteps"],
+                                 device(series, run), f"`{command(run)}`"))  # fmt: skip
+    rows.sort(key=lambda row: row[0])
+    if not rows:
+        return ["Not measured yet: it takes a GPU, and no run of ResNet-20 on one is committed."]
+    return table(("accuracy", "time", "T", "machine", "command"), rows)
+
+
+def every_run(name, series):
+    """A file's runs, a row each, folded away; settings with the command of their first seed."""
+    lines = [f"<details><summary>docs/{name}.json: {len(series['runs'])} runs</summary>", ""]
+    lines += table(
+        ("setting", "seed", "commit", "last, %", "best, %", "time", "images/s", "uJ: paper / exact",
+         "firing rate"),
+        [
+            (r["name"], r["seed"], r["commit"], f"{100 * r['accuracy']:.2f}",
+             f"{100 * r['best']:.2f}", duration(r["seconds"]), f"{r['images_per_second']:,.0f}",
+             f"{r['energy_uj']['paper']:.4g} / {r['energy_uj']['exact']:.4g}",
+             f"{firing_rate(r):.1%}")
+            for r in series["runs"]
+        ],
+    )  # fmt: skip
+    commands = [command(runs[0]) for runs in groups(series["runs"]).values()]
+    return [*lines, "", "```sh", *commands, "```", "", "</details>", ""]
+
+
+def curves(all_series, path):
+    """Test accuracy over epochs: a panel a recipe, mean and range over seeds."""
+    from dalif_jax.analysis import BLUE, panels
+
+    shown = [(name, runs) for name, series in all_series.items() if is_recipe(name)
+             for runs in groups(series["runs"]).values()]  # fmt: skip
+    figure, axes = panels(len(shown), width=4.0)
+    for axis, (_, runs) in zip(axes, shown, strict=True):
+        epochs = [epoch for epoch, _ in runs[0]["curve"]]
+        values = [[100 * accuracy for _, accuracy in run["curve"]] for run in runs]
+        columns = list(zip(*values, strict=True))
+        axis.plot(epochs, [statistics.fmean(c) for c in columns], color=BLUE, lw=1.3)
+        axis.fill_between(epochs, list(map(min, columns)), list(map(max, columns)), color=BLUE,
+                          alpha=0.2, lw=0)  # fmt: skip
+        seeds = f"{len(runs)} seeds" if len(runs) > 1 else "1 seed"
+        axis.set(title=f"{Path(runs[0]['command'][2]).stem}, {seeds}", xlabel="epoch",
+                 ylabel="test accuracy (%)")  # fmt: skip
+        axis.title.set_fontsize(10)
+    figure.savefig(path)
+
+
+def page(all_series, published):
+    """RESULTS.md as text."""
+    count = sum(len(series["runs"]) for series in all_series.values())
+    pictures = [name for name in all_series if "fig3_" in name]
+    lines = [
+        "# Results", "",
+        f"{count} runs, from the JSON of every series in `docs/`; written by "
+        "`python -m ablations.results`. Accuracies are of the test set. The last epoch's are the "
+        "results; the best epoch's, chosen on the test set, stand beside them because that is what "
+        "papers print. In brackets: the range over seeds. Time is of one run with its compilation "
+        "and evaluations, often beside another run on the same cores. Energy is of one example, by "
+        "the paper's tools and exactly ([README](README.md)); firing rate is the mean over layers.",
+        "", "## Recipes as they stand", "", *recipes(all_series), "",
+        "![test accuracy over epochs](docs/runs/curves.png)", "",
+        "## Against the paper", "",
+        "The paper's figures are best epochs of 1000; its table cells are not in its text, so most "
+        "are bounds. `not run` says exactly that: these recipes need a GPU, and "
+        "`python -m ablations.recipe --config configs/NAME.py --workdir runs/NAME` adds a row.",
+        "", *against_paper(all_series, published), "",
+        "## What learned decays add", "",
+        "Differences of last-epoch accuracy, seed by seed, with Student's 95 % interval, not "
+        "corrected for their number. The paper's gains at its own scale are +0.76 (alpha learned), "
+        "+0.37 (beta) and +1.28 points (both).", "",
+        *differences(all_series), "",
+        "[What the ablations found](docs/ablations/README.md), with their figures.", "",
+        "## Decays by layer (Fig. 3)", "",
+        *(line for name in pictures for line in (
+            f"{Path(all_series[name]['runs'][0]['command'][2]).stem}, "
+            f"{len(all_series[name]['runs'])} seeds:", "", f"![decays](docs/{name}.png)", "")),
+        "## Speed record", "", *speed_record(all_series), "",
+        "## Every run", "",
+        *(line for name, series in all_series.items() for line in every_run(name, series)),
+    ]  # fmt: skip
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main():
+    all_series = load()
+    published = json.loads((DOCS / "published.json").read_text())
+    (DOCS.parent / "RESULTS.md").write_text(page(all_series, published))
+    curves(all_series, DOCS / "runs" / "curves.png")
+    print(f"wrote RESULTS.md from {len(all_series)} series")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""RESULTS.md says what the committed runs say, and nothing older."""
+
+import json
+import re
+from pathlib import Path
+
+from ablations import results
+
+ROOT = Path(__file__).resolve().parent.parent
+PUBLISHED = json.loads((ROOT / "docs" / "published.json").read_text())
+
+
+def series(*runs):
+    return {"cpu": "some CPU", "cores": 2, "runs": list(runs)}
+
+
+def run(name="recipe", seed=0, accuracy=0.5, **keys):
+    return {
+        "name": name, "seed": seed, "accuracy": accuracy, "best": accuracy + 0.01,
+        "command": ["train.py", "--config", "configs/cifar10_r20.py", f"--config.seed={seed}"],
+        "commit": "abc", "seconds": 600.0, "model": "resnet20", "dataset": "cifar10",
+        "neuron": "dalif", "timesteps": 2, "epochs": 100, "images_per_second": 1000.0,
+        "energy_uj": {"paper": 2.0, "exact": 1.0}, "firing_rates": {"a": 0.1, "b": 0.3},
+        "device": "1 x some GPU", "curve": [[1, 0.4], [2, 0.91], [3, accuracy]],
+        "curve_seconds": [200.0, 400.0, 600.0], **keys,
+    }  # fmt: skip
+
+
+def test_the_committed_page_is_of_the_committed_runs():
+    assert (ROOT / "RESULTS.md").read_text() == results.page(results.load(), PUBLISHED)
+
+
+def test_every_published_figure_names_a_recipe():
+    import importlib
+
+    for row in PUBLISHED:
+        config = importlib.import_module(f"configs.{row['config']}").get_config()
+        assert (config.model, config.dataset) == (row["model"], row["dataset"])
+
+
+def test_a_run_of_the_papers_recipe_stands_beside_its_figure():
+    found = {"runs/r20": series(run(accuracy=0.92), run(seed=1, accuracy=0.94))}
+    text = results.page(found, PUBLISHED)
+    (row,) = re.findall(r".*cifar10_r20.py`, dalif \| 2 \|.*", text)
+    assert "| 93.54 |" in row and "93.00 (92.00 to 94.00), 100 epochs, 2 seeds" in row
+    assert text.count("| not run |") == len(PUBLISHED) - 1
+    (row,) = [line for line in text.splitlines() if line.startswith("| [cifar10_r20]")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:] == ["2", "100", "2", "93.00 (92.00 to 94.00)", "94.00 (93.00 to 95.00)",
+                         "10 min", "1,000", "2 / 1", "20.0%", "1 x some GPU"]  # fmt: skip
+
+
+def test_the_speed_record_is_the_first_evaluation_that_reached_it():
+    assert "Not measured yet" in results.speed_record({"a": series(run(model="mini"))})[0]
+    lines = results.speed_record({"a": series(run(accuracy=0.92))})
+    assert len(lines) == 3 and lines[2].startswith("| 90% | 7 min | 2 | 1 x some GPU | `python")
+    lines = results.speed_record({"a": series(run(accuracy=0.935))})
+    assert [line.split("|")[1:3] for line in lines[2:]] == [[" 90% ", " 7 min "],
+                                                            [" 93% ", " 10 min "]]  # fmt: skip
+
+
+def test_arms_are_compared_seed_by_seed():
+    rows = [run("T2-both", s, 0.6 + 0.01 * s, neuron="both") for s in range(3)]
+    rows += [run("T2-baseline", s, 0.5 + 0.01 * s, neuron="baseline") for s in range(3)]
+    text = "\n".join(results.differences({"ablations/fig2_x": series(*rows)}))
+    assert re.search(r"T2-both - T2-baseline .* \+10.00 \| \+10.00 to \+10.00 \| higher", text)
