@@ -59,7 +59,9 @@ def export(folder, settings, model, state, report, nir=True):
         except interchange.NotRepresentable as error:
             nir_note = f"It has no NIR file: {error}."
     else:
-        nir_note = "`python eval.py --card . --export elsewhere` adds the NIR file for other tools."
+        nir_note = (
+            "`python eval.py --card FOLDER --export OTHER` adds the NIR file for other tools."
+        )
     (folder / "README.md").write_text(page(settings, report, nir_note))
     return sorted(folder.iterdir())
 
@@ -93,8 +95,11 @@ def page(settings, report, nir_note):
         f"{report['energy']['paper']['energy_uj']:.4g} uJ, exactly "
         f"{report['energy']['exact']['energy_uj']:.4g} uJ; layer by layer in `eval.json`.",
         "",
+        "Measured again, from the top of a checkout of dalif_jax, FOLDER being this one:",
+        "",
         "```sh",
-        "python eval.py --card .        # in a checkout of dalif_jax; measures these figures again",
+        "python eval.py --card FOLDER"
+        + ("" if settings.dataset.startswith("digits") else " --data_dir=DATA"),
         "```",
         "",
         nir_note,
