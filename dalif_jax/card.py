@@ -59,9 +59,7 @@ def export(folder, settings, model, state, report, nir=True):
         except interchange.NotRepresentable as error:
             nir_note = f"It has no NIR file: {error}."
     else:
-        nir_note = (
-            "`python eval.py --card FOLDER --export OTHER` adds the NIR file for other tools."
-        )
+        nir_note = "`python eval.py --card FOLDER --export OTHER` adds the NIR file."
     (folder / "README.md").write_text(page(settings, report, nir_note))
     return sorted(folder.iterdir())
 

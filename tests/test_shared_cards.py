@@ -38,9 +38,7 @@ def test_the_digits_card_measures_as_stated():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not (CIFAR / "test_batch.xz").is_file(), reason="no CIFAR-10 beside the project"
-)
+@pytest.mark.skipif(not (CIFAR / "test_batch.xz").is_file(), reason="CIFAR-10 is not here")
 def test_the_cifar10_card_measures_as_stated(tmp_path):
     subprocess.run([sys.executable, CIFAR / "make_python_batches.py", tmp_path], check=True)
     stated = measured(ROOT / "cards" / "cifar10_small", f"--data_dir={tmp_path}")
