@@ -133,7 +133,9 @@ def differences(all_series):
                  for arm, against in (("spatial", "baseline"), ("temporal", "baseline"),
                                       ("both", "baseline"), ("control", "baseline"),
                                       ("both", "control"))]  # fmt: skip
-        for one, other in [*pairs, ("tanh", "sigmoid")]:
+        first, *others = by
+        pairs += [(other, first) for other in others if "=" in first]  # values of one key
+        for one, other in pairs:
             if one in by and other in by:
                 found = paired(series["runs"], one, other)
                 rows.append((

@@ -95,9 +95,12 @@ def test_rank_correlation():
     assert rank_correlation([2.0, 2.0, 2.0]) == 0
 
 
+SERIES = [sys.executable, "-m", "ablations.key", "--key", "decay_function", "--values",
+          "sigmoid,tanh", "--config", "configs/digits.py"]  # fmt: skip
+
+
 def series(workdir, *arguments):
-    command = [sys.executable, "-m", "ablations.decay_function", "--config", "configs/digits.py",
-               "--workdir", workdir, *arguments]  # fmt: skip
+    command = [*SERIES, "--workdir", workdir, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
@@ -107,19 +110,19 @@ def test_a_series_trains_compares_draws_and_goes_on(tmp_path):
     keys = ("--seeds", "2", "--config.model=tiny", "--config.epochs=2", "--config.timesteps=2")
     code, out = series(tmp_path, *keys)
     assert code == 0, out
-    assert "tanh - sigmoid" in out and "not resolved" in out
+    assert "decay_function=tanh - decay_function=sigmoid" in out and "not resolved" in out
     runs = json.loads((tmp_path / "results.json").read_text())["runs"]
     assert {(r["name"], r["seed"]) for r in runs} == {
-        (name, seed) for name in ("tanh", "sigmoid") for seed in (0, 1)
+        (f"decay_function={name}", seed) for name in ("tanh", "sigmoid") for seed in (0, 1)
     }
     assert all(len(r["curve"]) == 2 and r["seconds"] > 0 for r in runs)
     assert (tmp_path / "decay_function.png").stat().st_size > 10_000
     # What is finished is not trained again; what is missing is.
-    (tmp_path / "tanh" / "seed1" / "eval.json").unlink()
-    before = (tmp_path / "tanh" / "seed0" / "eval.json").stat().st_mtime_ns
+    (tmp_path / "decay_function=tanh" / "seed1" / "eval.json").unlink()
+    before = (tmp_path / "decay_function=tanh" / "seed0" / "eval.json").stat().st_mtime_ns
     code, out = series(tmp_path, *keys)
     assert code == 0, out
-    assert (tmp_path / "tanh" / "seed0" / "eval.json").stat().st_mtime_ns == before
+    assert (tmp_path / "decay_function=tanh" / "seed0" / "eval.json").stat().st_mtime_ns == before
     again = json.loads((tmp_path / "results.json").read_text())["runs"]
     assert [r["accuracy"] for r in again] == [r["accuracy"] for r in runs]
 
@@ -128,10 +131,11 @@ def test_a_series_trains_compares_draws_and_goes_on(tmp_path):
 def test_a_terminated_series_ends_its_runs_and_goes_on(tmp_path):
     keys = ["--seeds", "1", "--config.model=tiny", "--config.epochs=60", "--config.timesteps=2",
             "--config.log_every=1"]  # fmt: skip
-    command = [sys.executable, "-m", "ablations.decay_function", "--config", "configs/digits.py",
-               "--workdir", str(tmp_path), *keys]  # fmt: skip
-    process = subprocess.Popen(command, cwd=ROOT)
-    log, deadline = tmp_path / "tanh" / "seed0" / "log.txt", time.monotonic() + 120
+    process = subprocess.Popen([*SERIES, "--workdir", tmp_path, *keys], cwd=ROOT)
+    log, deadline = (
+        tmp_path / "decay_function=sigmoid" / "seed0" / "log.txt",
+        time.monotonic() + 120,
+    )
     while not (log.exists() and "step 20/" in log.read_text()):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
