@@ -38,6 +38,10 @@ def main(_):
     workdir, which, given = flags.FLAGS.workdir, flags.FLAGS.checkpoint, flags.FLAGS.card
     if not workdir and not given:
         raise config.ConfigError("--workdir is missing: the folder of the run to evaluate")
+    if workdir and given:
+        raise config.ConfigError("--workdir names a run and --card a card; give one of them")
+    if given and flags.FLAGS["sample"].present:
+        raise config.ConfigError("--sample draws into a run's workdir; a card has none")
     accelerator_warning()
     compilation_cache()
 

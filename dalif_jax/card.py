@@ -74,7 +74,7 @@ def page(settings, report, nir_note):
     """The card's README."""
     splits = {"test": report} | report["other_splits"]
     lines = [
-        f"# {settings.model} with {settings.neuron} neurons on {settings.dataset}",
+        f"# {settings.model} with `{settings.neuron}` neurons on {settings.dataset}",
         "",
         f"A spiking network of [DA-LIF](https://arxiv.org/abs/2502.10422) neurons, T = "
         f"{settings.timesteps}, {report['parameters']:,} parameters, trained by dalif_jax with the "

@@ -59,7 +59,7 @@ def test_a_card_says_what_it_is_and_nothing_of_the_machine(exported):
     names = {path.name for path in folder.iterdir()}
     assert names == {"weights.safetensors", "config.json", "eval.json", "network.nir", "README.md"}
     page = (folder / "README.md").read_text()
-    assert "tiny with dalif neurons on digits" in page and "chosen on the test set" in page
+    assert "tiny with `dalif` neurons on digits" in page and "chosen on the test set" in page
     assert f"| test | 287 | {values['accuracy']:.2%} |" in page
     assert "private" not in "".join(
         (folder / n).read_text() for n in ("config.json", "eval.json", "README.md")

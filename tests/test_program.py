@@ -147,6 +147,9 @@ def test_a_card_is_measured_as_its_run(finished, tmp_path):
     assert shown(again) == shown(out) and len(shown(out)) == 2
     code, out = run("eval.py", "--card", tmp_path)
     assert code == 2 and "Traceback" not in out, out
+    for wrong in (("--workdir", workdir), ("--sample", "3")):
+        code, out = run("eval.py", "--card", tmp_path / "card", *wrong)
+        assert code == 2 and wrong[0] in out and "Traceback" not in out, out
 
 
 def test_a_killed_run_ends_bit_identical(finished, tmp_path):

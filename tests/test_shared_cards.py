@@ -9,7 +9,7 @@ import pytest
 from test_program import run
 
 ROOT = Path(__file__).resolve().parent.parent
-CARDS = sorted((ROOT / "cards").iterdir())
+CARDS = sorted(path for path in (ROOT / "cards").iterdir() if path.is_dir())
 CIFAR = ROOT.parent / "shared" / "data" / "cifar10"
 
 
