@@ -198,6 +198,7 @@ def test_a_workdir_of_another_config_is_refused_and_left_alone(finished):
     assert sorted((p, p.stat().st_mtime_ns) for p in workdir.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_programs_are_compiled_once_for_all_starts(tmp_path):
     """The second run finds the first one's programs on disk, in the user's cache by default."""
     environment = {

@@ -350,7 +350,7 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_state():
     assert NeuronOptions().threshold == 1.0
 
 
-@pytest.mark.parametrize("model", ["tiny", "vgg11"])
+@pytest.mark.parametrize("model", ["tiny", pytest.param("vgg11", marks=pytest.mark.slow)])
 def test_bfloat16_gradients_are_summed_across_devices_in_float32(model):
     """A sum that was rounded to bfloat16 has its lowest 16 bits zero; one of float32 has not."""
 
