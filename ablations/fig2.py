@@ -77,7 +77,7 @@ def main():
         low, high = 100 * row["low"], 100 * row["high"]
         print(
             f"T = {row['timesteps']}  {row['arm']:>8} - {row['against']:<8}  "
-            f"{100 * row['mean']:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}: "
+            f"{100 * row['mean']:+z.2f} points, 95 % interval {low:+z.2f} to {high:+z.2f}: "
             f"{row['verdict']}"
         )
     draw(records, given.workdir / "fig2.png", given.arms, given.steps)

@@ -101,8 +101,8 @@ def lines(found):
                 why = f"range over layers {row['range']:.3f}, Friedman {p}"
             else:
                 why = (
-                    f"rank correlation with depth {row['mean']:+.2f}, 95 % interval "
-                    f"{max(row['low'], -1):+.2f} to {min(row['high'], 1):+.2f}"
+                    f"rank correlation with depth {row['mean']:+z.2f}, 95 % interval "
+                    f"{max(row['low'], -1):+z.2f} to {min(row['high'], 1):+z.2f}"
                 )
             yield f"{title}, {decay}: {row['verdict']} ({why})"
 

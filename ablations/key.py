@@ -28,8 +28,8 @@ def compare(records, names):
 def line(row):
     """A comparison as printed."""
     return (
-        f"{row['name']} - {row['against']}  {100 * row['mean']:+.2f} points, 95 % interval "
-        f"{100 * row['low']:+.2f} to {100 * row['high']:+.2f}: {row['verdict']}"
+        f"{row['name']} - {row['against']}  {100 * row['mean']:+z.2f} points, 95 % interval "
+        f"{100 * row['low']:+z.2f} to {100 * row['high']:+z.2f}: {row['verdict']}"
     )
 
 

@@ -140,8 +140,8 @@ def differences(all_series):
                 found = paired(series["runs"], one, other)
                 rows.append((
                     f"[{by[one][0]['dataset']}](docs/{name}.json)", f"{one} - {other}",
-                    by[one][0]["epochs"], len(by[one]), f"{100 * found.mean:+.2f}",
-                    f"{100 * found.low:+.2f} to {100 * found.high:+.2f}", found.verdict,
+                    by[one][0]["epochs"], len(by[one]), f"{100 * found.mean:+z.2f}",
+                    f"{100 * found.low:+z.2f} to {100 * found.high:+z.2f}", found.verdict,
                 ))  # fmt: skip
     return table(("set", "difference", "epochs", "seeds", "points", "95 % interval", "verdict"),
                  rows)  # fmt: skip

@@ -81,18 +81,18 @@ def series(given, rest, settings):
         for seed in range(given.seeds)
         for name, keys in settings.items()
     ]
-    shares = [sorted(os.sched_getaffinity(0))[i :: given.jobs] for i in range(given.jobs)]
+    shares = [cores()[i :: given.jobs] for i in range(given.jobs)]
     started = time.perf_counter()
     with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
         free = list(shares)  # a job takes cores and gives them back
 
         def one(task):
             name, seed, keys = task
-            cores = free.pop()
+            share = free.pop()
             try:
-                return train(given, [*rest, *keys, f"--config.seed={seed}"], name, seed, cores)
+                return train(given, [*rest, *keys, f"--config.seed={seed}"], name, seed, share)
             finally:
-                free.append(cores)
+                free.append(share)
 
         records = []
         # A kill of the series ends its runs too; each saves its step, the same command goes on.
@@ -118,7 +118,7 @@ def series(given, rest, settings):
     return records
 
 
-def train(given, keys, name, seed, cores):
+def train(given, keys, name, seed, share):
     """One run, unless it is finished; its record."""
     workdir = given.workdir / name / f"seed{seed}"
     command = ["train.py", "--config", given.config, *keys]
@@ -131,7 +131,7 @@ def train(given, keys, name, seed, cores):
             process = subprocess.Popen(
                 [sys.executable, ROOT / command[0], *command[1:], "--workdir", workdir.resolve()],
                 cwd=Path.cwd(), stdout=out, stderr=subprocess.STDOUT,
-                preexec_fn=lambda: os.sched_setaffinity(0, cores or os.sched_getaffinity(0)),
+                preexec_fn=(lambda: os.sched_setaffinity(0, share)) if share else None,
             )  # fmt: skip
             RUNNING.add(process)
             code = process.wait()
@@ -192,12 +192,17 @@ def commit():
     return head.stdout.strip()[:12] + ("-changed" if status.stdout.strip() else "")
 
 
+def cores():
+    """The cores this process may use; empty where the system does not bind processes to cores."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
 def machine():
     """What the runs were measured on."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     name = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
     return {
-        "cpu": name or platform.processor(), "cores": len(os.sched_getaffinity(0)),
+        "cpu": name or platform.processor(), "cores": len(cores()) or os.cpu_count(),
         "python": platform.python_version(), "jax": version("jax"), "flax": version("flax"),
     }  # fmt: skip

@@ -3,8 +3,6 @@
 Both feeds name the same examples at the same step: the order is `data.epoch_order`.
 """
 
-import os
-
 import jax
 import numpy as np
 from absl import flags
@@ -110,8 +108,9 @@ class Stream:
 
     def _read(self, tasks, decode, batch):
         """Batches (images, labels) of the tasks in their order, decoded ahead of their use."""
-        # Imported where it is used: sets that fit the devices need neither.
+        # Imported where they are used: sets that fit the devices need neither.
         import grain
+        import joblib
 
         examples = grain.MapDataset.source(tasks).map(decode)
         if self.config.data_workers:
@@ -121,7 +120,7 @@ class Stream:
             threads = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
             processes = grain.MultiprocessingOptions(self.config.data_workers)
             return iter(examples.batch(batch).to_iter_dataset(threads).mp_prefetch(processes))
-        cores = len(os.sched_getaffinity(0))
+        cores = joblib.cpu_count()  # those this process may use
         threads = grain.ReadOptions(cores, max(2 * batch, cores))
         return iter(examples.to_iter_dataset(threads).batch(batch))
 
