@@ -16,6 +16,16 @@ from dalif_jax import fused, losses, models, neurons, training
 CPU = jax.default_backend() == "cpu"
 
 
+def _timed(step, repeats):
+    """Seconds of each call, waited for."""
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        jax.block_until_ready(step())
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
 class Side:
     def __init__(self, spec):
         self.spec = spec
@@ -41,12 +51,15 @@ class Side:
         }
 
     def run(self, steps):
-        seconds = []
-        for _ in range(steps):
-            started = time.perf_counter()
-            jax.block_until_ready(self.step())
-            seconds.append(time.perf_counter() - started)
-        return {"seconds": seconds}
+        return {"seconds": _timed(self.step, steps)}
+
+    def product(self, size, repeats):
+        """Seconds of a float32 matrix product: the ceiling of what convolutions can reach."""
+        a = jax.random.normal(jax.random.key(0), (size, size), jnp.float32)
+        product = jax.jit(jnp.matmul, static_argnames="precision")
+        step = lambda: product(a, a, precision="highest")  # noqa: E731
+        jax.block_until_ready(step())
+        return {"seconds": _timed(step, repeats)}
 
     def peak(self):
         memory = self.compiled.memory_analysis()
@@ -226,12 +239,7 @@ class Neuron(Side):
         """Seconds to copy x once: the bandwidth the floor is counted in."""
         duplicate = jax.jit(lambda x: x + 1).lower(self.x).compile()
         jax.block_until_ready(duplicate(self.x))
-        seconds = []
-        for _ in range(repeats):
-            started = time.perf_counter()
-            jax.block_until_ready(duplicate(self.x))
-            seconds.append(time.perf_counter() - started)
-        return {"seconds": seconds, "bytes": self.x.nbytes}
+        return {"seconds": _timed(lambda: duplicate(self.x), repeats), "bytes": self.x.nbytes}
 
     def weights(self, out):
         self.build()

@@ -102,6 +102,19 @@ def alternate(sides, rounds, steps):
     return out
 
 
+def load():
+    """Processes that ran or waited over the last minute; a quiet machine is below 0.3."""
+    return os.getloadavg()[0]
+
+
+def ceiling(sides, size=2048, repeats=10):
+    """{side: GFLOP/s of a float32 product of two size x size matrices}: what two cores can give."""
+    return {
+        side.name: 2e-9 * size**3 / statistics.median(side.product(size, repeats)["seconds"])
+        for side in sides
+    }
+
+
 def machine():
     """What the figures were measured on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -119,11 +132,11 @@ def machine():
     }
 
 
-def write(name, records):
-    """results/NAME.json with the machine beside the records."""
+def write(name, records, **conditions):
+    """results/NAME.json with the machine, and the conditions of the run, beside the records."""
     path = HERE / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({**machine(), "records": records}, indent=1) + "\n")
+    path.write_text(json.dumps({**machine(), **conditions, "records": records}, indent=1) + "\n")
     print(f"wrote {path}")
 
 

@@ -61,6 +61,7 @@ def main():
     parser.add_argument("--out", default="neuron_cpu")
     arguments = parser.parse_args()
 
+    conditions = {"load_before": measure.load()}
     first = spec("fused", 4, 2**18, "float32")
     sides = {name: measure.Side(name, first | {"neuron": name}) for name in OURS}
     if not arguments.gpu:
@@ -68,6 +69,7 @@ def main():
     for name in THEIRS:
         sides[name] = measure.Side(name, first | {"neuron": name}, arguments.torch_python)
     gate(sides)
+    conditions["gflops"] = measure.ceiling([sides["fused"], sides["dalif"]])
 
     records = []
     for dtype in ("float32", "bfloat16"):
@@ -94,7 +96,7 @@ def main():
             )
     for side in sides.values():
         side.close()
-    measure.write(arguments.out, records)
+    measure.write(arguments.out, records, **conditions)
 
 
 if __name__ == "__main__":

@@ -120,6 +120,28 @@ def nir(result):
     return "The NIR file in snnTorch", table(head, rows)
 
 
+def versions_of(record):
+    """Names and versions, "jax 0.12.0" and the like, of every side of a record."""
+    for side in record.get("sides", {}).values():
+        yield from (
+            f"{name} {version}"
+            for name, version in side.get("versions", {}).items()
+            if name != "jaxlib"
+        )
+
+
+def quiet(result):
+    """How quiet the machine was and what it could give, where that was measured."""
+    if "load_before" not in result:
+        return ""
+    gflops = result.get("gflops") or result["records"][0]["gflops"]
+    return (
+        f", load {result['load_before']:.2f} before, matrix product "
+        + " and ".join(f"{value:.0f}" for value in gflops.values())
+        + " GFLOP/s (ours, theirs)"
+    )
+
+
 KINDS = {"nir": nir, "neuron": neuron, "step": step, "input": rates, "stream": stream, "grid": grid,
          "compiled": compiled}  # fmt: skip
 
@@ -130,9 +152,11 @@ def main():
         kind, _, where = path.stem.partition("_")
         result = json.loads(path.read_text())
         title, text = KINDS[kind](result)
+        versions = sorted({v for r in result["records"] for v in versions_of(r)})
         parts.append(
             f"## {title}: {where}\n\n{result['cpu']}, {result['cores']} cores, Python "
-            f"{result['python']}, {result['date']}, commit {result['commit'][:10]}"
+            f"{', '.join([result['python'], *versions])}, {result['date']}{quiet(result)}, "
+            f"commit {result['commit'][:10]}"
             f"{'' if re.fullmatch('[0-9a-f]{40}', result['commit']) else ' with changes'}; "
             f"[{path.name}](results/{path.name})\n\n{text}\n"
         )

@@ -84,7 +84,7 @@ def main():
     parser.add_argument("--out", default="step_cpu")
     arguments = parser.parse_args()
 
-    records = []
+    conditions, records = {"load_before": measure.load()}, []
     for network, timesteps, size, channels, classes, *batches in CASES:
         if arguments.only not in ("", network):
             continue
@@ -104,6 +104,7 @@ def main():
             except measure.Failed as error:
                 record["failed"][name] = str(error)
                 side.close()
+        record["gflops"] = measure.ceiling([ready[0], ready[-1]])
         for name, timing in measure.alternate(ready, arguments.rounds, arguments.steps).items():
             record["sides"][name] |= timing
         for side in ready:
@@ -116,7 +117,7 @@ def main():
                 f"peak {side['peak_bytes'] / 2**20:.0f} MiB",
                 flush=True,
             )
-        measure.write(arguments.out, records)
+        measure.write(arguments.out, records, **conditions)
 
 
 if __name__ == "__main__":

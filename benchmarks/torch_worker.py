@@ -19,6 +19,18 @@ def synchronise():
         torch.cuda.synchronize()
 
 
+def _timed(step, repeats):
+    """Seconds of each call, waited for."""
+    seconds = []
+    for _ in range(repeats):
+        synchronise()
+        started = time.perf_counter()
+        step()
+        synchronise()
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
 class Side:
     """What both kinds share: a timed `step`, peak memory, versions."""
 
@@ -51,14 +63,13 @@ class Side:
         return {"compile_s": seconds, "versions": versions, "device": name}
 
     def run(self, steps):
-        seconds = []
-        for _ in range(steps):
-            synchronise()
-            started = time.perf_counter()
-            self.step()
-            synchronise()
-            seconds.append(time.perf_counter() - started)
-        return {"seconds": seconds}
+        return {"seconds": _timed(self.step, steps)}
+
+    def product(self, size, repeats):
+        """Seconds of a float32 matrix product: the ceiling of what convolutions can reach."""
+        a = torch.randn(size, size, device=DEVICE)
+        a @ a
+        return {"seconds": _timed(lambda: a @ a, repeats)}
 
     def peak(self):
         if DEVICE == "cuda":
@@ -166,13 +177,7 @@ class Neuron(Side):
         source = self.x.detach()
         target = torch.empty_like(source)
         target.copy_(source)
-        seconds = []
-        for _ in range(repeats):
-            synchronise()
-            started = time.perf_counter()
-            target.copy_(source)
-            synchronise()
-            seconds.append(time.perf_counter() - started)
+        seconds = _timed(lambda: target.copy_(source), repeats)
         return {"seconds": seconds, "bytes": source.nbytes}
 
     def gate(self, inputs, out):
