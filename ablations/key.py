@@ -55,7 +55,7 @@ def draw(records, rows, names, path):
 def main():
     given, rest = arguments(
         __doc__,
-        flags={"key": "a key of configs/base.py", "values": "its values, the reference first"},
+        flags={"key": "a key of dalif_jax/keys.py", "values": "its values, the reference first"},
     )
     settings = {f"{given.key}={value}": {given.key: value} for value in given.values.split(",")}
     names = list(settings)

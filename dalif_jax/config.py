@@ -5,13 +5,13 @@ import json
 import math
 from pathlib import Path
 
-from configs.base import get_config as base_config
 from dalif_jax import data
 from dalif_jax.augment import AUGMENTS
 from dalif_jax.data import SPECS
 from dalif_jax.event_augment import EVENT_AUGMENTS
 from dalif_jax.events import RESIZES, SPLITS_BY
 from dalif_jax.frames import FrameSettings
+from dalif_jax.keys import get_config as base_config
 from dalif_jax.models import NETWORKS
 from dalif_jax.neurons import NEURONS, NeuronOptions
 
@@ -157,7 +157,7 @@ def unknown_key(key, where):
     known = sorted(base_config().keys())
     return ConfigError(
         f"unknown config key {key!r} {where}{_did_you_mean(key, known)}; "
-        f"every key is declared in configs/base.py"
+        f"every key is declared in dalif_jax/keys.py"
     )
 
 

@@ -4,9 +4,9 @@ import base64
 from html import escape
 from pathlib import Path
 
-from configs.base import get_config as base_config
 from dalif_jax import analysis, config, data
 from dalif_jax.inside import look_inside
+from dalif_jax.keys import get_config as base_config
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
@@ -113,7 +113,7 @@ def page(name, settings, values, drawn, number):
         "<h2>Errors</h2>" if values["confusion"] else "",
         figure("confusion", "Right classes and answers on the test set."),
         "<h2>Settings</h2>",
-        "<p>All others are the defaults of <code>configs/base.py</code>.</p>",
+        "<p>All others are the defaults of <code>dalif_jax/keys.py</code>.</p>",
         f"<pre>{escape(chr(10).join(changed(settings)))}</pre>",
     ]  # fmt: skip
     return (

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a file imports only from lower rows.
 LAYERS = [
-    {"surrogate", "losses", "autoaugment", "norm", "convolution", "wide_sums", "events"},
+    {"keys", "surrogate", "losses", "autoaugment", "norm", "convolution", "wide_sums", "events"},
     {"checkpoint", "runlog"},
     {"augment", "kernel", "analysis", "aedat", "moving_digits", "records"},
     {"event_augment", "fused", "recordings"},

@@ -1,0 +1,85 @@
+"""Every setting, once, with its default: the paper's own choices where it names them.
+
+A recipe starts from `get_config()` and overrides a few keys. The config is locked, so a key that is
+not declared here is an error there and on the command line.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config():
+    """The locked base config; `placeholder` keys are unset until given."""
+    config = ConfigDict()
+
+    # What is trained.
+    config.model = "resnet20"  # resnet18 34 19 20, vgg16 11, small, tiny
+    config.neuron = "dalif"  # dalif, lif, tied; Fig. 2: baseline, spatial, temporal, both, control
+    config.dataset = "cifar10"  # digits, cifar10 100, imagenet; events: see below
+    config.data_dir = ""  # "": the environment's TFDS_DATA_DIR, else ~/tensorflow_datasets
+    config.timesteps = 2
+    config.seed = 3407  # of the initial weights, the data order and the augmentation
+    config.dtype = "float32"  # of convolutions and activations: float32, bfloat16, float64
+
+    # The neuron (paper, III). Membranes, thresholds and norms are float32 or wider throughout.
+    config.threshold = 1.0  # fires at membrane >= threshold
+    config.surrogate = "rectangle"  # rectangle, triangle, arctan, sigmoid, tanh
+    config.surrogate_width = 1.0  # a of eq. 11, in units of the threshold
+    config.decay_function = "tanh"  # f in alpha = f(a), beta = f(b): tanh, sigmoid
+    config.decay_init = 1.0  # a and b at the start
+    config.learn_alpha = placeholder(bool)  # unset: as the neuron's name says
+    config.learn_beta = placeholder(bool)
+    config.alpha = placeholder(float)  # fixed input gain where it is not learned
+    config.beta = placeholder(float)  # fixed leak where it is not learned
+    config.per_channel = False  # a decay for each channel instead of one a layer
+    config.detach_reset = False  # whether the reset passes no gradient
+    config.membrane_bn = False  # fire on the batch-normed membrane (MPBN; Table III needs it)
+    config.fused = True  # the neuron in one pass that keeps only its input; False: the plain scan
+    config.kernel = "xla"  # of that pass on NVIDIA GPUs: the compiler's, or pallas
+    config.unroll = 0  # timesteps per iteration of that scan, 0 chooses
+    config.rematerialize = "auto"  # keep only convolution outputs for the gradient: on, off, auto
+    config.deterministic = False  # the same bits from every repeat on a GPU, at some cost in speed
+    config.zero_init_residual = False  # start each block's last norm scale at 0
+
+    # The schedule and the optimizer: SGD (paper, IV-A2).
+    config.epochs = 1000
+    config.batch_size = 128  # of a step, over all devices
+    config.accumulate = 1  # parts of a batch worked through one by one, where it does not fit
+    config.learning_rate = 0.1
+    config.schedule = "cosine"  # to 0 over all steps; onecycle; constant
+    config.warmup_epochs = 0.0  # linear from 0, before the cosine
+    config.momentum = 0.9
+    config.nesterov = False
+    config.weight_decay = 1e-4  # added to the gradient, as PyTorch's SGD does
+    config.weight_decay_all = False  # True: also on the neurons' decays and the norms
+    config.label_smoothing = 0.0
+    config.ema_decay = 0.0  # > 0: evaluate an exponential moving average of the weights
+
+    # The data. Augmentation runs inside the step, in this order: crop, flip, autoaugment, cutout.
+    config.augment = ("crop", "flip", "autoaugment", "cutout")
+    config.crop_padding = 4  # pixels
+    config.cutout_size = 16  # pixels
+    config.mixup = 0.0  # > 0: examples are blended in pairs, shares from Beta(mixup, mixup)
+    config.validation_split = 0.0  # share of the training set held out to choose `best` on
+
+    config.data_workers = 0  # processes that decode ImageNet, 0: threads of this one
+
+    # Event cameras: digits_dvs, nmnist, cifar10dvs, dvsgesture, dvsgesture_tonic. Recordings become
+    # `timesteps` frames once, kept on disk. Augmentation: flip, roll, nda, one draw a recording.
+    config.frame_size = 0  # side in pixels, 0: cifar10dvs 64, else the sensor's; imagenet 224
+    config.split_by = "number"  # a frame's share of the recording: number of events, time
+    config.resize = "sum"  # of events, conserves counts; bilinear, of the sensor's frames
+    config.roll_pixels = 5  # largest shift of roll
+    config.skip_bad = False  # leave out and count recordings that cannot be used
+    config.partial_data = False  # take what recordings, or images of ImageNet, there are
+    config.cache_dir = ""  # of the frames; "": ~/.cache/dalif_jax/frames
+
+    # What a run leaves behind, and when.
+    config.eval_batch_size = 256
+    config.eval_every = 1  # epochs between evaluations; the last epoch is always evaluated
+    config.checkpoint_every = 1  # epochs between checkpoints
+    config.keep = 2  # newest checkpoints kept, beside the best
+    config.mac_pj = 4.6  # energy of a multiply-accumulate, pJ (45 nm, as in Table III)
+    config.ac_pj = 0.9  # of an accumulate
+    config.log_every = 50  # steps between progress lines and metrics records
+    return config.lock()
