@@ -110,7 +110,9 @@ def load():
 def ceiling(sides, size=2048, repeats=10):
     """{side: GFLOP/s of a float32 product of two size x size matrices}: what two cores can give."""
     return {
-        side.name: 2e-9 * size**3 / statistics.median(side.product(size, repeats)["seconds"])
+        side.name: 2e-9
+        * size**3
+        / statistics.median(side.product(size=size, repeats=repeats)["seconds"])
         for side in sides
     }
 
