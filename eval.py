@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 from absl import app, flags
 
-from dalif_jax import card, config, data, report, training
+from dalif_jax import card, compiler, config, data, report, training
 from dalif_jax.checkpoint import Checkpoints
 from dalif_jax.command import (
     accelerator_warning,
@@ -44,6 +44,7 @@ def main(_):
         raise config.ConfigError("--sample draws into a run's workdir; a card has none")
     accelerator_warning()
     compilation_cache()
+    compiler.check()
 
     settings = config.load(workdir or given)
     if settings.dtype == "float64":

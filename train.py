@@ -13,7 +13,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from dalif_jax import config, data, recordings, report, summary, training
+from dalif_jax import compiler, config, data, recordings, report, summary, training
 from dalif_jax.checkpoint import Checkpoints
 from dalif_jax.command import (
     NonFinite,
@@ -45,6 +45,7 @@ def main(_):
         join_cluster()
     accelerator_warning()
     compilation_cache()
+    compiler.check()
     if settings.dtype == "float64":
         jax.config.update("jax_enable_x64", True)
     config.validate(settings, jax.device_count())

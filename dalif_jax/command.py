@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import platform
 import re
 import signal
 import sys
@@ -13,7 +14,7 @@ from absl import flags, logging
 from filelock import FileLock, Timeout
 from jax.experimental import multihost_utils
 
-from dalif_jax import config
+from dalif_jax import __version__, compiler, config
 from dalif_jax.card import CardError
 from dalif_jax.checkpoint import CheckpointError
 from dalif_jax.data import DataError
@@ -110,11 +111,16 @@ def only_one(workdir):
 
 
 # What a user can mend.
-MISTAKES = (config.ConfigError, DataError, CheckpointError, LogError, CardError)
+MISTAKES = (
+    config.ConfigError, DataError, CheckpointError, LogError, CardError, compiler.Unsupported,
+)  # fmt: skip
 
 
 def parse_flags(argv):
     """Parse the command line; a wrong key or file ends the program with one clear line."""
+    if "--version" in argv[1:]:
+        print(f"dalif_jax {__version__}, jax {jax.__version__}, Python {platform.python_version()}")
+        sys.exit()
     try:
         rest = flags.FLAGS(argv)
         if len(rest) > 1:

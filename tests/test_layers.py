@@ -6,7 +6,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a file imports only from lower rows.
 LAYERS = [
-    {"keys", "surrogate", "losses", "autoaugment", "norm", "convolution", "wide_sums", "events"},
+    {"compiler", "keys"},
+    {"surrogate", "losses", "autoaugment", "norm", "convolution", "wide_sums", "events"},
     {"checkpoint", "runlog"},
     {"augment", "kernel", "analysis", "aedat", "moving_digits", "records"},
     {"event_augment", "fused", "recordings"},
@@ -24,7 +25,7 @@ ONLY_IN = {
     "tensorboardX": {"runlog"},
     "sklearn": {"data", "moving_digits"},
     "tonic": {"events", "recordings"},
-    "joblib": {"frames"},
+    "joblib": {"frames", "feed"},
     "filelock": {"frames", "command"},
     "tensorflow_datasets": {"records"},
     "google_crc32c": {"records"},
@@ -51,7 +52,7 @@ def test_every_file_imports_from_lower_layers_only():
     for name, path in files.items():
         for imported in imports(path):
             parts = imported.split(".")
-            if parts[0] == "dalif_jax":
+            if parts[0] == "dalif_jax" and parts[1] != "__version__":
                 assert level[parts[1]] < level[name], f"{name} imports {parts[1]}"
 
 
