@@ -1,10 +1,10 @@
 """Evaluate a run: measure a checkpoint on the whole test set, write eval.json, report.html.
 
 python eval.py --workdir runs/digits
-python eval.py --workdir runs/digits --checkpoint best
+python eval.py --workdir runs/digits --checkpoint best  # eval_best.json, report_best.html
 python eval.py --workdir runs/digits_dvs --sample 3  # looks into another example
-python eval.py --workdir runs/digits --export cards/digits  # weights, config, figures, NIR: a card
-python eval.py --card cards/digits  # measures a card again
+python eval.py --workdir runs/digits --export runs/digits/card  # weights, config, figures, NIR: a card
+python eval.py --card runs/digits/card  # measures a card again
 """
 
 import sys
@@ -80,8 +80,9 @@ def main(_):
         for path in card.export(flags.FLAGS.export, *exported, nir=flags.FLAGS.nir):
             print(f"wrote {path}")
     if workdir:
-        for path in report.write(workdir, settings, values, state, feeds["test"], sample):
-            print(f"drew {path}")
+        *drawn, page = report.write(workdir, settings, values, state, feeds["test"], sample)
+        print("drew " + ", ".join(path.name for path in drawn))
+        print(f"all of it on one page: {page}")
 
 
 if __name__ == "__main__":

@@ -171,6 +171,7 @@ def train(settings, workdir, shape):
                 with jax.transfer_guard("disallow"):
                     state, metrics = program.train_step(state, *batch)
                 step += 1
+                progress.stepped(step)
                 unread.append(metrics)
                 # Metrics are read while the next step runs: waiting for them leaves nothing idle.
                 if due:
@@ -193,8 +194,9 @@ def train(settings, workdir, shape):
         if not first:
             return
         values = write_report(workdir, settings, state, step, "newest", results)
-        for path in report.write(workdir, settings, values, state, feeds["test"]):
-            print(f"drew {path}")
+        *drawn, page = report.write(workdir, settings, values, state, feeds["test"])
+        print("drew " + ", ".join(path.name for path in drawn))
+        print(f"all of it on one page: {page}")
         print(f"trained and measured in {seconds:.0f} s; python eval.py --workdir {workdir}")
 
 

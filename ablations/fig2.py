@@ -10,14 +10,14 @@ has over it is owed to learning, not to the start. At T = 1 beta has no effect (
 import json
 
 from ablations.runs import arguments, series
-from ablations.statistics import interval, paired
+from ablations.statistics import Interval, interval, paired
 
 ARMS = ("baseline", "spatial", "temporal", "both", "control")
 STEPS = (1, 2, 4)
 
 
 def compare(records, arms=ARMS, steps=STEPS):
-    """[{timesteps, arm, against, mean, low, high, verdict}], differences in accuracy (0..1)."""
+    """[{timesteps, arm, against, mean, low, high, seeds, verdict}], of accuracies in 0..1."""
     rows = []
     pairs = [(arm, "baseline") for arm in ARMS[1:]] + [("both", "control")]
     for t in steps:
@@ -43,23 +43,30 @@ def draw(records, path, arms=ARMS, steps=STEPS):
         for place, t in enumerate(steps):
             values = [100 * r["accuracy"] for r in records if r["name"] == f"T{t}-{arm}"]
             label = arm if place == 0 else None
-            found = interval(values)
             left.plot(
                 [place + shift] * len(values), values, ".", color=colors[arm], alpha=0.4, ms=5
             )
-            left.plot(place + shift, found.mean, "D", color=colors[arm], ms=5, label=label)
+            if values:
+                mean = interval(values).mean
+                left.plot(place + shift, mean, "D", color=colors[arm], ms=5, label=label)
             if arm == "baseline" or "baseline" not in arms:
                 continue
             gap = paired(records, f"T{t}-{arm}", f"T{t}-baseline")
+            if gap.mean is None:
+                continue
+            half = None if gap.low is None else 100 * (gap.high - gap.mean)
             right.errorbar(
-                place + shift, 100 * gap.mean, 100 * (gap.high - gap.mean), fmt="D", ms=5,
+                place + shift, 100 * gap.mean, half, fmt="D", ms=5,
                 color=colors[arm], capsize=3, label=label,
             )  # fmt: skip
     right.axhline(0, color="0.4", lw=1)
     for axis in (left, right):
         axis.set_xticks(range(len(steps)), [f"T = {t}" for t in steps])
+        axis.set_xlim(-0.5, len(steps) - 0.5)
     left.set(ylabel="test accuracy, last epoch (%)")
-    right.set(ylabel="difference to the baseline (points)", title="mean and 95 % interval")
+    one = len({r["seed"] for r in records}) < 2
+    title = "one seed: no interval" if one else "mean and 95 % interval"
+    right.set(ylabel="difference to the baseline (points)", title=title)
     right.title.set_fontsize(9)
     left.legend(frameon=False, fontsize=8, ncols=2)
     figure.savefig(path)
@@ -74,10 +81,9 @@ def main():
     rows = compare(records, given.arms, given.steps)
     (given.workdir / "comparison.json").write_text(json.dumps(rows, indent=1) + "\n")
     for row in rows:
-        low, high = 100 * row["low"], 100 * row["high"]
+        found = Interval(*(row[key] for key in Interval._fields))
         print(
-            f"T = {row['timesteps']}  {row['arm']:>8} - {row['against']:<8}  "
-            f"{100 * row['mean']:+z.2f} points, 95 % interval {low:+z.2f} to {high:+z.2f}: "
+            f"T = {row['timesteps']}  {row['arm']:>8} - {row['against']:<8}  {found.text()}: "
             f"{row['verdict']}"
         )
     draw(records, given.workdir / "fig2.png", given.arms, given.steps)

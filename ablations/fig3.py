@@ -12,10 +12,12 @@
 import json
 
 import numpy as np
-from scipy import stats
 
 from ablations.runs import arguments, series
-from ablations.statistics import interval, rank_correlation
+from ablations.statistics import NOT_ENOUGH, Interval, friedman, interval, rank_correlation, rank_step
+
+# Decays are float32: what is nearer to the start than this, as its share, has not left it.
+RESOLUTION = 1e-6
 
 
 def claims(records, start):
@@ -29,27 +31,41 @@ def claims(records, start):
     found = {}
     for decay, rising in (("alpha", True), ("beta", False)):
         ends = np.array([[r["decays"][name][decay][-1] for name in layers] for r in records])
-        moves = [interval(ends[:, i] - start[decay]) for i in range(len(layers))]
-        moved = [name for name, m in zip(layers, moves, strict=True) if m.low > 0 or m.high < 0]
-        # Friedman's test needs three layers and two seeds.
-        testable = len(records) > 1 and len(layers) > 2
-        p = float(stats.friedmanchisquare(*ends.T).pvalue) if testable else None
-        depth = interval([rank_correlation(row) for row in ends])
+        ends = np.where(np.isclose(ends, start[decay], RESOLUTION, 0), start[decay], ends)
+        moves = [interval(column - start[decay]) for column in ends.T]
+        verdicts = {m.verdict for m in moves}
+        moved = [n for n, m in zip(layers, moves, strict=True) if m.verdict in ("higher", "lower")]
+        apart = friedman(ends.T)
+        # Seeds that all end alike are one run, however surely its layers are in order.
+        alike = len(ends) > 1 and not np.ptp(ends, axis=0).any()
+        depth = interval([rank_correlation(row) for row in ends], rank_step(max(len(layers), 2)))
+        still = verdicts == {"identical"}
+        few = (
+            f"{NOT_ENOUGH} seeds" if len(ends) < 2
+            else f"{NOT_ENOUGH} spread" if alike and not still
+            else None
+        )  # fmt: skip
         wanted, opposite = ("higher", "lower") if rising else ("lower", "higher")
         found[decay] = {
             "moved": {
                 "layers": moved, "of": len(layers),
                 "largest": float(np.abs(ends.mean(0) - start[decay]).max()),
-                "verdict": "supported" if len(moved) == len(layers)
+                "verdict": few if few else "not moved" if still
+                else "supported" if len(moved) == len(layers)
                 else "not resolved" if not moved else "supported in part",
             },
             "distinct": {
-                "p": p, "range": float(np.ptp(ends.mean(0))),
-                "verdict": "supported" if p is not None and p < 0.05 else "not resolved",
+                "p": apart.p, "range": float(np.ptp(ends.mean(0))),
+                "verdict": few if few
+                else {"differ": "supported", "identical": "not distinct"}.get(
+                    apart.verdict, apart.verdict
+                ),
             },
             "depth": {
                 **depth._asdict(), "expected": wanted,
-                "verdict": {wanted: "supported", opposite: "contradicted"}.get(
+                "verdict": few if few else "no order: all alike" if still
+                else f"{NOT_ENOUGH} layers" if len(layers) < 3
+                else {wanted: "supported", opposite: "contradicted"}.get(
                     depth.verdict, "not resolved"
                 ),
             },
@@ -72,7 +88,8 @@ def draw(records, start, path):
         for depth, name in enumerate(layers):
             color = colormaps["viridis"](depth / (1.1 * len(layers)))
             curves = np.array([r["decays"][name][decay] for r in records])
-            over.plot(epochs, curves.mean(0), color=color, lw=1.3)
+            over.plot(epochs, curves.mean(0), color=color, lw=1.3,
+                      marker="." if len(epochs) < 3 else None)  # fmt: skip
             over.fill_between(epochs, curves.min(0), curves.max(0), color=color, alpha=0.15, lw=0)
             end = curves[:, -1]
             ends.plot([depth + 1] * len(end), end, ".", color=color, alpha=0.5)
@@ -95,15 +112,13 @@ def lines(found):
         for decay in ("alpha", "beta"):
             row = found[decay][claim]
             if claim == "moved":
-                why = f"{len(row['layers'])} of {row['of']} layers, at most {row['largest']:.3f}"
+                why = f"{len(row['layers'])} of {row['of']} layers, at most {row['largest']:.3g}"
             elif claim == "distinct":
-                p = "needs two seeds" if row["p"] is None else f"p = {row['p']:.2g}"
-                why = f"range over layers {row['range']:.3f}, Friedman {p}"
+                p = "" if row["p"] is None else f", Friedman p = {row['p']:.2g}"
+                why = f"range over layers {row['range']:.3g}{p}"
             else:
-                why = (
-                    f"rank correlation with depth {row['mean']:+z.2f}, 95 % interval "
-                    f"{max(row['low'], -1):+z.2f} to {min(row['high'], 1):+z.2f}"
-                )
+                shown = Interval(*(row[key] for key in Interval._fields))
+                why = f"rank correlation with depth {shown.text(1, '', (-1, 1))}"
             yield f"{title}, {decay}: {row['verdict']} ({why})"
 
 

@@ -11,11 +11,11 @@ of a result, too: `membrane_bn` False,True and `threshold` 1.0,0.5, where public
 import json
 
 from ablations.runs import arguments, series
-from ablations.statistics import interval, paired
+from ablations.statistics import Interval, interval, paired
 
 
 def compare(records, names):
-    """[{name, against, mean, low, high, verdict}]: every further setting minus the first."""
+    """[{name, against, mean, low, high, seeds, verdict}]: every further setting minus the first."""
     rows = []
     for name in names[1:]:
         found = paired(records, name, names[0])
@@ -27,10 +27,8 @@ def compare(records, names):
 
 def line(row):
     """A comparison as printed."""
-    return (
-        f"{row['name']} - {row['against']}  {100 * row['mean']:+z.2f} points, 95 % interval "
-        f"{100 * row['low']:+z.2f} to {100 * row['high']:+z.2f}: {row['verdict']}"
-    )
+    found = Interval(*(row[key] for key in Interval._fields))
+    return f"{row['name']} - {row['against']}  {found.text()}: {row['verdict']}"
 
 
 def draw(records, rows, names, path):
@@ -40,7 +38,8 @@ def draw(records, rows, names, path):
     figure, (axis,) = panels(1, width=max(4.6, 1.6 * len(names)), height=4.2)
     accuracy = {(r["name"], r["seed"]): 100 * r["accuracy"] for r in records}
     for seed in sorted({seed for _, seed in accuracy}):
-        axis.plot([accuracy[name, seed] for name in names], ".-", color=GREY, lw=1)
+        axis.plot([accuracy.get((name, seed), float("nan")) for name in names], ".-", color=GREY,
+                  lw=1)  # fmt: skip
     for place, name in enumerate(names):
         mean = interval([value for (n, _), value in accuracy.items() if n == name]).mean
         axis.plot(place, mean, "D", color=BLUE, ms=8)

@@ -18,7 +18,9 @@ def main():
         values = [r["accuracy"] if split == "test" else r["other_splits"][split] for r in records]
         name = split.replace("_", " ")
         line = f"{name}: {100 * fmean(values):.2f} % after the last epoch"
-        if len(values) > 1:
+        if len(values) == 1:
+            line += ", one seed: not enough to say how far others lie from it"
+        else:
             line += f", {100 * min(values):.2f} to {100 * max(values):.2f} over {len(values)} seeds"
         print(line)
 

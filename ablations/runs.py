@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dalif_jax import config as configs
-from dalif_jax.runlog import read_metrics
+from dalif_jax.runlog import duration, read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNNING = set()  # processes of train.py
@@ -50,6 +50,7 @@ def arguments(description, seeds=5, choices=None, flags=None):
     parser.add_argument("--seeds", type=int, default=seeds, help="runs of every setting")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, cores shared out")
     known, rest = parser.parse_known_args()
+    known.parts = tuple(choices or ())
     wrong = [word for word in rest if not word.startswith("--config.") or "=" not in word]
     if wrong:
         parser.error(f"unknown argument {wrong[0]}; a run's keys are --config.key=value")
@@ -82,15 +83,18 @@ def series(given, rest, settings):
         for name, keys in settings.items()
     ]
     shares = [cores()[i :: given.jobs] for i in range(given.jobs)]
-    started = time.perf_counter()
+    waiting = [task for task in tasks if not finished(*command_of(given, rest, *task))]
+    print(announcement(given, len(settings), len(waiting)), flush=True)
+    started, timed = time.perf_counter(), None
     with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
         free = list(shares)  # a job takes cores and gives them back
 
         def one(task):
-            name, seed, keys = task
-            share = free.pop()
+            name, seed, _ = task
+            share, began = free.pop(), time.perf_counter()
             try:
-                return train(given, [*rest, *keys, f"--config.seed={seed}"], name, seed, share)
+                workdir, command = command_of(given, rest, *task)
+                return train(workdir, command, name, seed, share), time.perf_counter() - began
             finally:
                 free.append(share)
 
@@ -98,13 +102,21 @@ def series(given, rest, settings):
         # A kill of the series ends its runs too; each saves its step, the same command goes on.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
-            for done in pool.map(one, tasks):
+            for task, (done, seconds) in zip(tasks, pool.map(one, tasks), strict=True):
                 records.append(done)
                 print(
                     f"{len(records)}/{len(tasks)}  {done['name']}, seed {done['seed']}: "
                     f"{done['accuracy']:.2%}  ({time.perf_counter() - started:.0f} s)",
                     flush=True,
                 )
+                if timed is None and task in waiting and len(waiting) > 1:
+                    timed, left = seconds, len(waiting) - 1
+                    rounds = -(-left // given.jobs)
+                    print(
+                        f"{left} more at the pace of the first, {duration(timed)}: about "
+                        f"{duration(rounds * timed)}; Ctrl-C stops, the same command goes on",
+                        flush=True,
+                    )
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in list(RUNNING):
@@ -118,13 +130,36 @@ def series(given, rest, settings):
     return records
 
 
-def train(given, keys, name, seed, share):
+def command_of(given, rest, name, seed, keys):
+    """(workdir, command) of one run."""
+    keys = [*rest, *keys, f"--config.seed={seed}"]
+    return given.workdir / name / f"seed{seed}", ["train.py", "--config", given.config, *keys]
+
+
+def finished(workdir, command):
+    """Whether the workdir holds the result of this very command."""
+    note = workdir / "run.json"
+    before = json.loads(note.read_text()) if note.exists() else {}
+    return (workdir / "eval.json").exists() and before.get("command") == command
+
+
+def announcement(given, settings, waiting):
+    """What a series is about to do and how to do less, a line."""
+    total = settings * given.seeds
+    done = f", {total - waiting} of them finished" if waiting < total else ""
+    pace = f"{given.jobs} at a time" if given.jobs > 1 else "one after the other"
+    less = ", ".join(f"--{flag}" for flag in ("seeds", *given.parts))
+    return (
+        f"{total} runs of {given.config}: {settings} settings x {given.seeds} seeds{done}, {pace}; "
+        f"{less} and --config.epochs=N make it less"
+    )
+
+
+def train(workdir, command, name, seed, share):
     """One run, unless it is finished; its record."""
-    workdir = given.workdir / name / f"seed{seed}"
-    command = ["train.py", "--config", given.config, *keys]
     note = workdir / "run.json"
     before = json.loads(note.read_text()) if note.exists() else {"seconds": 0.0}
-    if not (workdir / "eval.json").exists() or before.get("command") != command:
+    if not finished(workdir, command):
         workdir.mkdir(parents=True, exist_ok=True)
         log, started = workdir / "log.txt", time.perf_counter()
         with open(log, "a") as out:
@@ -160,8 +195,14 @@ def record(workdir):
     report = json.loads((workdir / "eval.json").read_text())
     lines = read_metrics(workdir / "metrics.jsonl")
     evals = [line for line in lines if line["kind"] == "eval"]
+    # The first line has no rate where it is of the compiling step alone.
     rates = [line["images_per_second"] for line in lines if line["kind"] == "train"]
-    mean = lambda value: round(statistics.fmean(value if isinstance(value, list) else [value]), 5)  # noqa: E731
+    rates = [rate for rate in rates if rate is not None] or [0.0]
+
+    def mean(value):
+        """Over channels, with the digits of a float32: what hardly moved must not look still."""
+        return float(f"{statistics.fmean(value if isinstance(value, list) else [value]):.9g}")
+
     return {
         "model": settings.model, "dataset": settings.dataset, "neuron": settings.neuron,
         "timesteps": settings.timesteps, "epochs": settings.epochs,

@@ -152,16 +152,22 @@ def report(config, state, step, which, results):
     }
 
 
+def named(stem, which):
+    """The name of a result of a checkpoint: "eval" of the newest, "eval_best" of the best."""
+    return stem if which == "newest" else f"{stem}_{which}"
+
+
 def write_report(workdir, config, state, step, which, results):
     """Write eval.json into the workdir, at once or not at all, and print it as a table.
 
-    Without a workdir it is printed only. Returns what `report` gives.
+    What is of another checkpoint than the newest has names of its own, eval_best.json. Without a
+    workdir it is printed only. Returns what `report` gives.
     """
     values = report(config, state, step, which, results)
     if workdir is None:
         print(format_report(values))
         return values
-    path = Path(workdir) / "eval.json"
+    path = Path(workdir) / f"{named('eval', which)}.json"
     temporary = path.with_suffix(".json.tmp")
     temporary.write_text(json.dumps(values, indent=2) + "\n")
     temporary.replace(path)
@@ -171,9 +177,19 @@ def write_report(workdir, config, state, step, which, results):
 
 
 def format_report(values):
-    """The dict of `report` as text: one line a layer, then one a split."""
+    """The dict of `report` as text: a line a split, the answer; then a line a layer."""
     width = max(len(name) for name in values["layers"])
+    chosen = f", chosen on the {values['chosen_on']} set" if values["chosen_on"] else ""
     lines = [
+        f"{name.replace('_', ' ')}: accuracy {row['accuracy']:.2%} of {row['examples']:,}, "
+        f"loss {row['loss']:.4f}"
+        for name, row in ({"test": values} | values["other_splits"]).items()
+    ]
+    lines += [
+        f"{values['model']} with {values['neuron']} neurons on {values['dataset']}, "
+        f"T = {values['timesteps']}, {values['parameters']:,} parameters",
+        f"checkpoint: {values['checkpoint']}, step {values['step']}{chosen}",
+        "",
         f"{'layer':<{width}}   alpha    beta  firing rate          spikes   synaptic operations"
     ]
     for name, row in values["layers"].items():
@@ -183,19 +199,6 @@ def format_report(values):
             f"  {row['spikes']:14,}  {row['synaptic_operations']:20,}"
         )
     lines += ["", *format_operations(values)]
-    chosen = f", chosen on the {values['chosen_on']} set" if values["chosen_on"] else ""
-    lines += [
-        "",
-        f"{values['model']} with {values['neuron']} neurons on {values['dataset']}, "
-        f"T = {values['timesteps']}, {values['parameters']:,} parameters",
-        f"checkpoint: {values['checkpoint']}, step {values['step']}{chosen}",
-    ]
-    splits = {"test": values} | values["other_splits"]
-    for name, row in splits.items():
-        lines.append(
-            f"{name.replace('_', ' ')}: accuracy {row['accuracy']:.2%} of {row['examples']:,}, "
-            f"loss {row['loss']:.4f}"
-        )
     return "\n".join(lines)
 
 
@@ -238,6 +241,5 @@ def format_operations(values):
         f"activation sparsity {energy['activation_sparsity']:.2%}, footprint "
         f"{energy['footprint_bytes']:,} bytes; {energy['mac_pj']} pJ a MAC, {energy['ac_pj']} pJ "
         "an AC; 'input': share of spikes, empty where a layer takes real numbers",
-        "",
     ]
     return lines

@@ -115,7 +115,8 @@ def _scalars(values, prefix=""):
 class Progress:
     """Progress lines: step, epoch, loss, accuracy, images/s since the last line, time left.
 
-    Time spent inside `paused()` (evaluation, saving) counts for neither rate nor time left.
+    Time spent inside `paused()` (evaluation, saving) counts for neither rate nor time left, nor
+    does what was spent until `stepped` was first called: the first step, which compiles.
     """
 
     def __init__(self, total_steps, start_step, steps_per_epoch, batch_size,
@@ -124,6 +125,12 @@ class Progress:
         self.clock = clock
         self.step, self.time = start_step, clock()
         self.rate = 0.0  # images/s
+        self._compiled = False
+
+    def stepped(self, step):
+        """A step was dispatched; the first one carried the compilation and is left out."""
+        if not self._compiled:
+            self._compiled, self.step, self.time = True, step, self.clock()
 
     @contextlib.contextmanager
     def paused(self):
@@ -132,15 +139,18 @@ class Progress:
         self.time += self.clock() - started
 
     def line(self, step, loss, accuracy, learning_rate):
-        """The line for `step`, and the new `rate`."""
+        """The line for `step`, and the new `rate`: NaN where only the first step was made."""
         now = self.clock()
-        self.rate = (step - self.step) * self.batch / max(now - self.time, 1e-9)
+        steps = step - self.step
+        self.rate = steps * self.batch / max(now - self.time, 1e-9) if steps else math.nan
         self.step, self.time = step, now
-        left = (self.total - step) * self.batch / max(self.rate, 1e-9)
+        pace = "compiled; images/s and time left from the next line"
+        if steps:
+            left = (self.total - step) * self.batch / max(self.rate, 1e-9)
+            pace = f"{self.rate:,.0f} images/s  {duration(left)} left"
         return (
             f"step {step}/{self.total}  epoch {step / self.per_epoch:.2f}  loss {loss:.4f}  "
-            f"accuracy {accuracy:.2%}  lr {learning_rate:.4f}  {self.rate:,.0f} images/s  "
-            f"{duration(left)} left"
+            f"accuracy {accuracy:.2%}  lr {learning_rate:.4f}  {pace}"
         )
 
 
