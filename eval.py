@@ -3,7 +3,7 @@
 python eval.py --workdir runs/digits
 python eval.py --workdir runs/digits --checkpoint best  # eval_best.json, report_best.html
 python eval.py --workdir runs/digits_dvs --sample 3  # looks into another example
-python eval.py --workdir runs/digits --export runs/digits/card  # weights, config, figures, NIR: a card
+python eval.py --workdir runs/digits --export runs/digits/card  # weights, figures, NIR: a card
 python eval.py --card runs/digits/card  # measures a card again
 """
 

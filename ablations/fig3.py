@@ -14,7 +14,14 @@ import json
 import numpy as np
 
 from ablations.runs import arguments, series
-from ablations.statistics import NOT_ENOUGH, Interval, friedman, interval, rank_correlation, rank_step
+from ablations.statistics import (
+    NOT_ENOUGH,
+    Interval,
+    friedman,
+    interval,
+    rank_correlation,
+    rank_step,
+)
 
 # Decays are float32: what is nearer to the start than this, as its share, has not left it.
 RESOLUTION = 1e-6

@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dalif_jax import config as configs
+from dalif_jax.report import commit
 from dalif_jax.runlog import duration, read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -224,13 +225,6 @@ def record(workdir):
             for name in report["layers"]
         },
     }  # fmt: skip
-
-
-def commit():
-    """The commit of this checkout, `-changed` where files differ from it."""
-    git = lambda *a: subprocess.run(["git", *a], cwd=ROOT, capture_output=True, text=True)  # noqa: E731
-    head, status = git("rev-parse", "HEAD"), git("status", "--porcelain", "-uno")
-    return head.stdout.strip()[:12] + ("-changed" if status.stdout.strip() else "")
 
 
 def cores():

@@ -190,7 +190,7 @@ def format_report(values):
         f"T = {values['timesteps']}, {values['parameters']:,} parameters",
         f"checkpoint: {values['checkpoint']}, step {values['step']}{chosen}",
         "",
-        f"{'layer':<{width}}   alpha    beta  firing rate          spikes   synaptic operations"
+        f"{'layer':<{width}}   alpha    beta  firing rate          spikes   synaptic operations",
     ]
     for name, row in values["layers"].items():
         alpha, beta = np.mean(row["alpha"]), np.mean(row["beta"])

@@ -1,12 +1,18 @@
 """A run on one page: report.html with its figures inside, readable without a network."""
 
 import base64
+import datetime
+import platform
+import subprocess
 from html import escape
+from importlib import metadata
 from pathlib import Path
 
-from dalif_jax import analysis, config, data
+from dalif_jax import analysis, classes, config, data, watching
+from dalif_jax.evaluation import named
 from dalif_jax.inside import look_inside
 from dalif_jax.keys import get_config as base_config
+from dalif_jax.runlog import LogError, duration, read_metrics
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
@@ -28,6 +34,8 @@ pre { padding: 0.7rem; overflow-x: auto; }
 def write(workdir, settings, values, state, feed, number=0):
     """Draw a run's figures into its workdir and put them, with its tables, into report.html.
 
+    What is of another checkpoint than the newest is named after it: report_best.html.
+
     Args:
       settings: the run's config.
       values: what eval.json holds.
@@ -38,29 +46,88 @@ def write(workdir, settings, values, state, feed, number=0):
       LogError: metrics.jsonl is missing or empty; the figures without it are drawn by then.
     """
     workdir = Path(workdir)
+    which, step = values["checkpoint"], values["step"]
+    try:
+        records = read_metrics(workdir / "metrics.jsonl")
+    except (FileNotFoundError, LogError):
+        records = []  # said by draw_all, after what can be drawn without
+    note = checkpoint_words(values, records)
     example, label = feed.example(number)
     inside = look_inside(state, example, settings, list(values["layers"]))
+    names = classes.names(settings.dataset)
+    file = lambda stem: workdir / f"{named(stem, which)}.png"  # noqa: E731
     drawn = [
-        analysis.sample(example, inside, int(label), workdir / f"sample_{number}.png"),
-        analysis.membranes(inside, workdir / f"membranes_{number}.png"),
-        analysis.energy_layers(values, workdir / "energy.png"),
+        watching.sample(example, inside, int(label), file(f"sample_{number}"), names, note),
+        watching.membranes(inside, file(f"membranes_{number}"), note),
+        analysis.energy_layers(values, file("energy"), note),
     ]
     if values["confusion"]:
-        drawn.append(analysis.confusion_matrix(values, workdir / "confusion.png"))
-    drawn = analysis.draw_all(workdir) + drawn
-    path = workdir / "report.html"
+        drawn.append(analysis.confusion_matrix(values, file("confusion"), names, note))
+    drawn = analysis.draw_all(workdir, file("firing_rates").name, step, note) + drawn
+    path = workdir / f"{named('report', which)}.html"
     temporary = path.with_suffix(".html.tmp")
-    temporary.write_text(page(workdir.resolve().name, settings, values, drawn, number))
+    facts = provenance(settings, records, step)
+    text = page(workdir.resolve().name, settings, values, drawn, number, note, facts)
+    temporary.write_text(text)
     temporary.replace(path)
     return [*drawn, path]
 
 
-def page(name, settings, values, drawn, number):
-    """The page as text; `drawn` are the paths of its PNG figures."""
+def checkpoint_words(values, records):
+    """Which checkpoint a result is of, "best checkpoint, step 120, epoch 7"."""
+    words = f"{values['checkpoint']} checkpoint, step {values['step']:,}"
+    # Every record says its epoch, so that each tells how many steps one takes.
+    for record in records:
+        if record["step"] and record.get("epoch"):
+            epoch = values["step"] * record["epoch"] / record["step"]
+            return f"{words}, epoch {epoch:.2f}".removesuffix(".00")
+    return words
+
+
+def provenance(settings, records, step):
+    """Where a result comes from, [(what, value)]: the page's table, nothing that is compared."""
+    upto = [r for r in records if r["step"] <= step]
+    devices = [r["device"] for r in upto if r.get("device")]
+    seconds = [r["seconds"] for r in upto if r.get("seconds") is not None]
+    libraries = ("jax", "jaxlib", "flax", "optax", "numpy")
+    return [
+        ("seed", str(settings.seed)),
+        ("trained on", devices[-1] if devices else "not in the log"),
+        ("training time", f"{duration(seconds[-1])}, with compilation, evaluation and saving"
+         if seconds else "not in the log"),
+        ("page written", datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z")),
+        ("code", commit() or "no checkout"),
+        ("versions", ", ".join([f"Python {platform.python_version()}",
+                                *(f"{name} {metadata.version(name)}" for name in libraries)])),
+    ]  # fmt: skip
+
+
+def commit():
+    """The commit of this checkout, `-changed` where files differ from it; "" outside of one."""
+
+    def git(*words):
+        try:
+            here = Path(__file__).resolve().parent
+            return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True)
+        except OSError:  # no git
+            return None
+
+    # Installed into an environment inside some other project, this is no file of that one.
+    known = git("ls-files", "--error-unmatch", Path(__file__).name)
+    if known is None or known.returncode:
+        return ""
+    changed = git("status", "--porcelain", "-uno").stdout.strip()
+    return git("rev-parse", "HEAD").stdout.strip()[:12] + ("-changed" if changed else "")
+
+
+def page(name, settings, values, drawn, number, note, origin):
+    """The page as text; `drawn` are the paths of its PNG figures, `origin` is of `provenance`."""
+    which = values["checkpoint"]
     pictures = {path.stem: path for path in drawn}
     energy = values["energy"]
 
     def figure(stem, caption):
+        stem = stem if stem in pictures else named(stem, which)
         if stem not in pictures:
             return ""
         image = pictures[stem].read_bytes()
@@ -89,11 +156,11 @@ def page(name, settings, values, drawn, number):
     parts = [
         f"<h1>{escape(name)}</h1>",
         f'<p class="lead">{values["model"]} with {values["neuron"]} neurons on '
-        f"{values['dataset']}, T = {values['timesteps']}; {values['checkpoint']} checkpoint, step "
-        f"{values['step']:,}{chosen}.</p>",
+        f"{values['dataset']}, T = {values['timesteps']}; {note}{chosen}.</p>",
         '<div class="key">',
         *(f"<div><b>{value}</b><span>{escape(of)}</span></div>" for value, of in facts),
         "</div>",
+        table(("where from", ""), origin),
         "<h2>Training</h2>",
         figure("curves", "Loss, accuracy and learning rate over epochs. The result above is of "
                "the checkpoint named there; the best epoch is marked for comparison."),
@@ -117,8 +184,9 @@ def page(name, settings, values, drawn, number):
         f"<pre>{escape(chr(10).join(changed(settings)))}</pre>",
     ]  # fmt: skip
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(name)}'
-        '</title><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(name)}, '
+        f"{escape(note)}</title>"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(filter(None, parts)) + "\n</body>"
         "</html>\n"
     )
@@ -165,7 +233,8 @@ def energy_table(values):
     head = ("an example", "MACs", "ACs", "FLOPs", "uJ")
     note = (
         f"<p>{energy['mac_pj']} pJ a MAC, {energy['ac_pj']} pJ an AC. Footprint of weights and "
-        f"statistics: {energy['footprint_bytes']:,} bytes. Layer by layer in eval.json.</p>"
+        f"statistics: {energy['footprint_bytes']:,} bytes. Layer by layer in "
+        f"{named('eval', values['checkpoint'])}.json.</p>"
     )
     return table(head, rows) + note
 

@@ -1,6 +1,6 @@
 """One DA-LIF neuron with an input gain and a leak set by hand: its membrane and its spikes.
 
-    python -m examples.watch_neuron --alpha 0.76 --beta 0.76 --out neuron.png
+    python -m examples.watch_neuron --alpha 0.76 --beta 0.76 --out runs/neuron.png
 
 The input is the same for every setting: a weak current, a strong one, a pause, and noise.
 """
@@ -31,7 +31,7 @@ def simulate(alpha, beta, x):
     return np.asarray(membranes[0]), np.asarray(spikes[0])
 
 
-def watch(alpha, beta, path="neuron.png"):
+def watch(alpha, beta, path="runs/neuron.png"):
     """Draw the neuron's input, membrane, threshold, resets and spikes as PNG; returns its path."""
     from matplotlib.figure import Figure
 
@@ -53,6 +53,7 @@ def watch(alpha, beta, path="neuron.png"):
     for axis in (above, below):
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"alpha = {alpha}, beta = {beta}: {len(when)} spikes", fontsize=11)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     return Path(path)
 
@@ -61,6 +62,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--alpha", type=float, default=0.76, help="input gain")
     parser.add_argument("--beta", type=float, default=0.76, help="leak: what is kept of a membrane")
-    parser.add_argument("--out", default="neuron.png")
+    parser.add_argument("--out", default="runs/neuron.png", help="the PNG file")
     given = parser.parse_args()
     print(f"drew {watch(given.alpha, given.beta, given.out)}")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dalif_jax import analysis
+from dalif_jax import analysis, watching
 from dalif_jax.inside import Inside
 from dalif_jax.runlog import LogError
 
@@ -71,12 +71,12 @@ def test_membranes_show_resets_where_the_neuron_fired(tmp_path):
     h[:] = 0.4
     fired = np.zeros(h.shape, bool)
     silent = Inside(np.zeros((6, 3)), {"a": fired}, {"a": h}, {"a": np.array(1.0)})
-    analysis.membranes(silent, tmp_path / "silent.png")
+    watching.membranes(silent, tmp_path / "silent.png")
     fired = fired.copy()
     fired[2::3] = True
     h = np.where(fired, 1.2, h)
     busy = Inside(np.zeros((6, 3)), {"a": fired}, {"a": h}, {"a": np.full(4, 1.0)})
-    analysis.membranes(busy, tmp_path / "busy.png")
+    watching.membranes(busy, tmp_path / "busy.png")
     # The spikes' colour is on the second picture alone; membranes and threshold are on both.
     assert ink(tmp_path / "silent.png", analysis.ORANGE) == 0
     assert ink(tmp_path / "busy.png", analysis.ORANGE) > 100
