@@ -32,6 +32,11 @@ def compare(records, arms=ARMS, steps=STEPS):
     return rows
 
 
+def words(row):
+    """Mean and interval of a row as printed."""
+    return Interval(*(row[key] for key in Interval._fields)).text()
+
+
 def draw(records, path, arms=ARMS, steps=STEPS):
     """Left: accuracy of every arm, each run a dot. Right: differences to the baseline."""
     from dalif_jax.analysis import BLUE, GREEN, GREY, ORANGE, PURPLE, panels
@@ -81,9 +86,8 @@ def main():
     rows = compare(records, given.arms, given.steps)
     (given.workdir / "comparison.json").write_text(json.dumps(rows, indent=1) + "\n")
     for row in rows:
-        found = Interval(*(row[key] for key in Interval._fields))
         print(
-            f"T = {row['timesteps']}  {row['arm']:>8} - {row['against']:<8}  {found.text()}: "
+            f"T = {row['timesteps']}  {row['arm']:>8} - {row['against']:<8}  {words(row)}: "
             f"{row['verdict']}"
         )
     draw(records, given.workdir / "fig2.png", given.arms, given.steps)

@@ -22,6 +22,7 @@ from ablations.statistics import (
     rank_correlation,
     rank_step,
 )
+from dalif_jax import config as configs
 
 # Decays are float32: what is nearer to the start than this, as its share, has not left it.
 RESOLUTION = 1e-6
@@ -80,6 +81,14 @@ def claims(records, start):
     return found
 
 
+def start(decay_function, decay_init):
+    """{decay: value before training}: both start at f(decay_init)."""
+    from dalif_jax.neurons import DECAY_FUNCTIONS
+
+    value = float(DECAY_FUNCTIONS[decay_function](float(decay_init)))
+    return {"alpha": value, "beta": value}
+
+
 def draw(records, start, path):
     """Decays over epochs, mean and range over seeds, and at the end over depth."""
     from matplotlib import colormaps
@@ -132,17 +141,12 @@ def lines(found):
 def main():
     given, rest = arguments(__doc__)
     records = series(given, rest, {"both": {"neuron": "both"}})
-    # Both decays start at f(decay_init).
-    from dalif_jax import config as configs
-    from dalif_jax.neurons import DECAY_FUNCTIONS
-
     settings = configs.load(given.workdir / "both" / "seed0")
-    value = float(DECAY_FUNCTIONS[settings.decay_function](settings.decay_init))
-    start = {"alpha": value, "beta": value}
-    found = claims(records, start)
+    begin = start(settings.decay_function, settings.decay_init)
+    found = claims(records, begin)
     (given.workdir / "comparison.json").write_text(json.dumps(found, indent=1) + "\n")
     print("\n".join(lines(found)))
-    draw(records, start, given.workdir / "fig3.png")
+    draw(records, begin, given.workdir / "fig3.png")
     print(f"drew {given.workdir / 'fig3.png'}")
 
 

@@ -3,19 +3,29 @@
     python -m ablations.results
 
 Takes docs/runs/*.json and docs/ablations/*.json (results.json of a series, see runs.py) and
-docs/published.json (the paper's figures), writes RESULTS.md and docs/runs/curves.png.
+docs/published.json (the paper's figures), writes RESULTS.md, docs/runs/curves.png, the pictures
+beside the JSON, and the figures in README, recipes and docs (figures.py).
 """
 
 import json
 import statistics
 from pathlib import Path
 
+from ablations.figures import (
+    SAME,
+    documents,
+    draw,
+    duration,
+    machine,
+    percent,
+    table,
+    versions,
+)
 from ablations.statistics import paired
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 # Series of recipes as they stand; the others vary them, mostly under shorter schedules.
 RECIPES = ("fig3_", "runs/")
-SAME = {"both": "dalif"}  # two names of one neuron
 
 
 def load():
@@ -32,25 +42,8 @@ def groups(runs):
     return found
 
 
-def table(head, rows):
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return [*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)]
-
-
-def percent(values):
-    """Mean of shares as percent, with their range."""
-    text = f"{100 * statistics.fmean(values):.2f}"
-    if len(values) > 1:
-        text += f" ({100 * min(values):.2f} to {100 * max(values):.2f})"
-    return text
-
-
 def mean(runs, get):
     return statistics.fmean(get(run) for run in runs)
-
-
-def duration(seconds):
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def firing_rate(run):
@@ -63,12 +56,6 @@ def command(run):
     return "python " + " ".join(run["command"]) + " --workdir runs/x"
 
 
-def device(series, run):
-    """What a run was trained on; runs that do not say so were trained on the machine's cores."""
-    kind = run.get("device") or "1 x cpu"
-    return f"{series['cpu']}, {series['cores']} cores" if kind.endswith("cpu") else kind
-
-
 def group_row(label, series, runs):
     one = runs[0]
     return (
@@ -77,12 +64,13 @@ def group_row(label, series, runs):
         f"{mean(runs, lambda r: r['images_per_second']):,.0f}",
         f"{mean(runs, lambda r: r['energy_uj']['paper']):.4g} / "
         f"{mean(runs, lambda r: r['energy_uj']['exact']):.4g}",
-        f"{mean(runs, firing_rate):.1%}", device(series, one),
+        f"{mean(runs, firing_rate):.1%}", machine(series, one), versions(series),
     )  # fmt: skip
 
 
 GROUP_HEAD = ("setting", "T", "epochs", "seeds", "last epoch, %", "best epoch, %", "time",
-              "images/s", "energy, uJ: paper / exact", "firing rate", "machine")  # fmt: skip
+              "images/s", "energy, uJ: paper / exact", "firing rate", "machine",
+              "measured with")  # fmt: skip
 
 
 def is_recipe(name):
@@ -105,7 +93,7 @@ def against_paper(all_series, published):
     for row in published:
         keys = ("model", "dataset", "timesteps")
         ours = [
-            run
+            {**run, "with": versions(series)}
             for series in all_series.values()
             for run in series["runs"]
             if all(run[key] == row[key] for key in keys)
@@ -116,7 +104,8 @@ def against_paper(all_series, published):
             rows.append((
                 f"`configs/{row['config']}.py`, {row['neuron']}", row["timesteps"],
                 f"{row['percent']:.2f}", row["how"],
-                f"{percent([r['accuracy'] for r in found])}, {epochs} epochs, {len(found)} seeds"
+                f"{percent([r['accuracy'] for r in found])}, {epochs} epochs, {len(found)} seeds, "
+                + " and ".join(sorted({r["with"] for r in found}))
                 if found else "not run",
             ))  # fmt: skip
     return table(("recipe, neuron", "T", "published, %", "how it is known", "here, last epoch, %"),
@@ -140,35 +129,55 @@ def differences(all_series):
                 found = paired(series["runs"], one, other)
                 rows.append((
                     f"[{by[one][0]['dataset']}](docs/{name}.json)", f"{one} - {other}",
-                    by[one][0]["epochs"], len(by[one]), f"{100 * found.mean:+z.2f}",
-                    f"{100 * found.low:+z.2f} to {100 * found.high:+z.2f}", found.verdict,
+                    by[one][0]["epochs"], found.seeds,
+                    "" if found.mean is None else f"{100 * found.mean:+z.2f}",
+                    "" if found.low is None
+                    else f"{100 * found.low:+z.2f} to {100 * found.high:+z.2f}",
+                    found.verdict, versions(series),
                 ))  # fmt: skip
-    return table(("set", "difference", "epochs", "seeds", "points", "95 % interval", "verdict"),
-                 rows)  # fmt: skip
+    return table(("set", "difference", "epochs", "seeds", "points", "95 % interval", "verdict",
+                  "measured with"), rows)  # fmt: skip
 
 
 def speed_record(all_series):
-    """Time until a spiking ResNet-20 first had 90 and 93 % of CIFAR-10's test set."""
+    """Time until a spiking ResNet-20 first had 90 and 93 % of CIFAR-10's test set, by setting.
+
+    The mean over the seeds that reached it, beside how many of all did: one run is a lucky one or
+    not, and a mean of those that got there alone says nothing of the others.
+    """
     rows = []
     for series in all_series.values():
-        for run in series["runs"]:
-            if (run["model"], run["dataset"]) != ("resnet20", "cifar10"):
-                continue
+        of_kind = [r for r in series["runs"]
+                   if (r["model"], r["dataset"]) == ("resnet20", "cifar10")]  # fmt: skip
+        for runs in groups(of_kind).values():
             for goal in (0.90, 0.93):
-                reached = [
-                    seconds
-                    for (_, accuracy), seconds in zip(
-                        run["curve"], run.get("curve_seconds", []), strict=False
-                    )
-                    if accuracy >= goal and seconds is not None
-                ]
-                if reached:
-                    rows.append((f"{goal:.0%}", duration(reached[0]), run["timesteps"],
-                                 device(series, run), f"`{command(run)}`"))  # fmt: skip
+                times = [reached(run, goal) for run in runs]
+                there = [seconds for seconds in times if seconds is not None]
+                if there:
+                    spread = f" ({duration(min(there))} to {duration(max(there))})"
+                    rows.append((
+                        f"{goal:.0%}",
+                        duration(statistics.fmean(there)) + (spread if len(there) > 1 else ""),
+                        f"{len(there)} of {len(runs)}" + (ONE_SEED if len(runs) == 1 else ""),
+                        runs[0]["timesteps"], machine(series, runs[0]), versions(series),
+                        f"`{command(runs[times.index(min(there))])}`",
+                    ))  # fmt: skip
     rows.sort(key=lambda row: row[0])
     if not rows:
         return ["Not measured yet: it takes a GPU, and no run of ResNet-20 on one is committed."]
-    return table(("accuracy", "time", "T", "machine", "command"), rows)
+    return table(("accuracy", "time", "seeds that reached it", "T", "machine", "measured with",
+                  "command"), rows)  # fmt: skip
+
+
+ONE_SEED = ", not enough seeds to rely on"
+
+
+def reached(run, goal):
+    """Seconds of training until the first evaluation at `goal`; None without such a one."""
+    for (_, accuracy), seconds in zip(run["curve"], run.get("curve_seconds", []), strict=False):
+        if accuracy is not None and accuracy >= goal and seconds is not None:
+            return seconds
+    return None
 
 
 def every_run(name, series):
@@ -176,12 +185,12 @@ def every_run(name, series):
     lines = [f"<details><summary>docs/{name}.json: {len(series['runs'])} runs</summary>", ""]
     lines += table(
         ("setting", "seed", "commit", "last, %", "best, %", "time", "images/s", "uJ: paper / exact",
-         "firing rate"),
+         "firing rate", "measured with"),
         [
             (r["name"], r["seed"], r["commit"], f"{100 * r['accuracy']:.2f}",
              f"{100 * r['best']:.2f}", duration(r["seconds"]), f"{r['images_per_second']:,.0f}",
              f"{r['energy_uj']['paper']:.4g} / {r['energy_uj']['exact']:.4g}",
-             f"{firing_rate(r):.1%}")
+             f"{firing_rate(r):.1%}", versions(series))
             for r in series["runs"]
         ],
     )  # fmt: skip
@@ -251,7 +260,13 @@ def main():
     published = json.loads((DOCS / "published.json").read_text())
     (DOCS.parent / "RESULTS.md").write_text(page(all_series, published))
     curves(all_series, DOCS / "runs" / "curves.png")
-    print(f"wrote RESULTS.md from {len(all_series)} series")
+    for name, series in all_series.items():
+        if name.startswith("ablations/"):
+            draw(name.removeprefix("ablations/"), series, DOCS / f"{name}.png")
+    pages = documents(all_series)
+    for path, text in pages.items():
+        path.write_text(text)
+    print(f"wrote RESULTS.md and the figures of {len(pages)} files from {len(all_series)} series")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     python train.py --config configs/cifar10_small.py --workdir runs/cifar10_small
 
 Not of the paper: DA-LIF neurons and SGD as there, but 309 thousand weights behind a strided stem,
-crop and flip alone, stronger weight decay and Nesterov momentum, for a short schedule.
-Expected: 73.6 to 74.2 % on the test set after the last epoch (three seeds), on two CPU cores.
+crop and flip alone, stronger weight decay and Nesterov momentum, for a short schedule. Expected:
+test 73.87 (73.57 to 74.16) %, 2 seeds; with seed 0 73.57 %. Last epoch, 29 min a run, AMD EPYC, 2
+cores, jax 0.10.2.
 """
 
 from configs.base import get_config as base

@@ -4,8 +4,8 @@ python train.py --config configs/digits_dvs.py --workdir runs/digits_dvs
 
 Not of the paper, but its neuron and optimizer. The digits of scikit-learn move along a circle, and
 pixels send events as their log intensity changes (dalif_jax/moving_digits.py); splits as of
-`digits`. Expected: 96.2 to 97.9 % of the test set over five seeds, and 90.6 to 92.8 % of unseen
-writers, measured on two CPU cores, a little over a minute each.
+`digits`. Expected: test 96.86 (96.17 to 97.91) %, unseen writers 91.56 (90.56 to 92.78) %, 5 seeds;
+with seed 0 97.91 % and 92.78 %. Last epoch, 65 s a run, AMD EPYC, 2 cores, jax 0.10.2.
 """
 
 from configs.base import get_config as base

@@ -1,16 +1,20 @@
 """Ablations: intervals against hand figures, verdicts on made data, a series that goes on."""
 
 import json
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from ablations import fig1a, fig2, fig3
-from ablations.statistics import interval, paired, rank_correlation
+from ablations import fig1a, fig2, fig3, key, runs
+from ablations.statistics import friedman, interval, paired, rank_correlation
+from dalif_jax import config as configs
+from dalif_jax.keys import get_config as base_config
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,24 +27,43 @@ def test_the_interval_is_students():
                                rtol=1e-6)  # fmt: skip
     assert interval([1.0, 1.1, 0.9]).verdict == "higher"
     assert interval([-1.0, -1.1, -0.9]).verdict == "lower"
-    assert interval([0.0, 0.0]).verdict == "identical"
-    assert interval([5.0]).verdict == "not resolved"
+
+
+@pytest.mark.filterwarnings("error")  # scipy's, about what it is given
+@pytest.mark.parametrize(
+    ("values", "verdict", "text"),
+    [
+        ([], "not enough seeds", "no runs to compare"),
+        ([np.nan], "not enough seeds", "no runs to compare"),
+        ([0.05], "not enough seeds", "+5.00 points"),
+        ([0.0, 0.0], "identical", "+0.00 points"),
+        ([0.05, 0.05], "not enough spread", "+5.00 points"),
+        ([0.95 - 0.93, 0.9 - 0.88, 0.7 - 0.68], "not enough spread", "+2.00 points"),
+        ([0.05, np.nan], "not enough seeds", "+5.00 points"),
+        # Two seeds: t = 12.7, half of their distance is the standard error.
+        ([0.05, 0.06], "not resolved", "+5.50 points, 95 % interval -0.85 to +11.85"),
+        ([0.05, 0.0501], "higher", "+5.00 points, 95 % interval +4.94 to +5.07"),
+    ],
+)
+def test_thin_values_give_no_interval(values, verdict, text):
+    found = interval(values)
+    assert found.verdict == verdict and found.text() == text
+    assert json.loads(json.dumps(found._asdict(), allow_nan=False))["seeds"] == found.seeds
 
 
 def test_pairs_are_of_one_seed():
-    rows = [("a", 0, 0.9), ("a", 1, 0.5), ("b", 1, 0.4), ("b", 0, 0.8), ("b", 2, 0.0)]
+    rows = [("a", 0, 0.9), ("a", 1, 0.501), ("b", 1, 0.4), ("b", 0, 0.8), ("b", 2, 0.0)]
     records = [{"name": n, "seed": s, "accuracy": a} for n, s, a in rows]
     found = paired(records, "a", "b")
-    np.testing.assert_allclose(found.mean, 0.1)
+    np.testing.assert_allclose(found.mean, 0.1005)
     assert found.verdict == "higher"
-    with pytest.raises(ValueError, match="a and c share no seed"):
-        paired(records, "a", "c")
+    assert paired(records, "a", "c").verdict == "not enough seeds"
 
 
 def test_arms_are_compared_at_every_number_of_steps():
     records = [
         {"name": f"T{t}-{arm}", "seed": seed,
-         "accuracy": 0.9 + 0.01 * seed + 0.02 * (arm == "both") * (t > 1)}
+         "accuracy": 0.9 + 0.01 * seed + (0.02 + 0.001 * seed) * (arm == "both") * (t > 1)}
         for t in fig2.STEPS for arm in fig2.ARMS for seed in range(3)
     ]  # fmt: skip
     verdicts = {
@@ -62,6 +85,57 @@ def test_the_grid_tells_a_decay_that_matters_from_one_that_does_not():
     found = fig1a.test(values)
     assert found["p_alpha"] < 1e-4 and found["p_beta"] > 0.05
     assert abs(found["gap"] - 0.3) < 0.01 and found["seed_spread"] < 0.002
+    assert found["verdicts"] == {"alpha": "matters", "beta": "not resolved"}
+
+
+NOISE = np.random.default_rng(0).normal(0, 0.001, (4, 4, 3))
+TREND = 0.5 + 0.1 * np.arange(4)[:, None, None]
+
+
+def without(values, *places):
+    values = values.copy()
+    for place in places:
+        values[place] = np.nan
+    return values
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("values", "alpha", "beta"),
+    [
+        # One seed: cells share its start and batches.
+        ((TREND + NOISE)[..., :1], "not enough seeds", "not enough seeds"),
+        # T = 1: four betas are one run, so three seeds are three blocks and not twelve.
+        (np.repeat((TREND + NOISE)[:, :1], 4, 1), "matters", "changes nothing"),
+        (np.repeat((TREND + NOISE)[:, :1, :2], 4, 1), "not enough different runs",
+         "changes nothing"),
+        # Every run alike.
+        (np.full((4, 4, 3), 0.5), "changes nothing", "changes nothing"),
+        (np.full((4, 4, 1), 0.5), "changes nothing", "changes nothing"),
+        # A part of the grid.
+        ((TREND + NOISE)[:2], "not enough to compare: the test needs three", "not resolved"),
+        # Runs missing.
+        (without(TREND + NOISE, (0, 0, 0)), "matters", "not resolved"),
+        (without(TREND + NOISE, np.s_[0]), "not enough different runs", "not resolved"),
+        (np.full((4, 4, 3), np.nan), "not enough seeds", "not enough seeds"),
+    ],
+)  # fmt: skip
+def test_thin_grids_are_said_to_be_thin(values, alpha, beta, tmp_path):
+    found = fig1a.test(values)
+    assert found["verdicts"] == {"alpha": alpha, "beta": beta}
+    json.dumps(found, allow_nan=False)
+    text = "\n".join(fig1a.lines(found))
+    assert "nan" not in text and "inf" not in text
+    if np.isfinite(values).any():
+        fig1a.draw(values, tmp_path / "grid.png")
+
+
+def test_equal_blocks_count_once():
+    block = [1.0, 2.0, 3.0]
+    assert friedman(np.array([block] * 6).T).verdict == "not enough different runs"
+    blocks = np.array([block]) + 0.01 * np.arange(6)[:, None]
+    # Friedman's statistic of six blocks in one order is 12, of two degrees of freedom: exp(-6).
+    assert friedman(blocks.T).p == pytest.approx(np.exp(-6))
 
 
 def test_the_three_claims_on_made_decays():
@@ -89,6 +163,100 @@ def test_the_three_claims_on_made_decays():
     assert len(list(fig3.lines(found))) == 6
 
 
+START = float(np.tanh(np.float32(1)))
+
+
+def decays(*ends):
+    """Records of seeds, each with its layers' ends of alpha; beta stays where it starts."""
+    return [
+        {"decays": {f"layer{i}": {"alpha": [START, end], "beta": [START, START]}
+                    for i, end in enumerate(row)}}
+        for row in ends
+    ]  # fmt: skip
+
+
+ROW = np.array([0.5, 0.6, 0.8, 0.9])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("ends", "verdicts"),
+    [
+        ([ROW], ["not enough seeds"] * 3),
+        ([ROW, ROW], ["not enough spread"] * 3),
+        ([ROW] * 5, ["not enough spread"] * 3),
+        ([ROW, ROW + 1e-3], ["supported", "not enough different runs", "supported"]),
+        ([ROW[:1], ROW[:1] + 1e-3, ROW[:1] + 3e-3],
+         ["supported", "not enough to compare: the test needs three", "not enough layers"]),
+        ([ROW[:2], ROW[:2] + 1e-3, ROW[:2] + 3e-3],
+         ["supported", "not enough to compare: the test needs three", "not enough layers"]),
+        # Moved by less than a float32 can tell: not moved.
+        ([np.full(4, START + 1e-8)] * 3, ["not moved", "not distinct", "no order: all alike"]),
+    ],
+)  # fmt: skip
+def test_claims_of_thin_decays_are_said_to_be_thin(ends, verdicts, tmp_path):
+    start = fig3.start("tanh", 1.0)
+    records = [record | {"curve": [[1, 0.5], [2, 0.6]]} for record in decays(*ends)]
+    found = fig3.claims(records, start)
+    assert [
+        found["alpha"][claim]["verdict"] for claim in ("moved", "distinct", "depth")
+    ] == verdicts
+    # Beta has not moved at all: no claim about it is supported.
+    still = [found["beta"][claim]["verdict"] for claim in ("moved", "distinct", "depth")]
+    few = len(ends) < 2
+    assert still[0] == ("not enough seeds" if few else "not moved"), still
+    assert "supported" not in still and "contradicted" not in still
+    json.dumps(found, allow_nan=False)
+    assert not any(word in "".join(fig3.lines(found)) for word in ("nan", "inf "))
+    fig3.draw(records, start, tmp_path / "fig3.png")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_thin_series_are_drawn(seeds, tmp_path):
+    records = [
+        {"name": name, "seed": seed, "accuracy": 0.5 + 0.1 * seed}
+        for name in ("T1-baseline", "T1-both", "k=a", "k=b")
+        for seed in range(seeds)
+    ]
+    fig2.draw(records, tmp_path / "fig2.png", ("baseline", "both"), (1,))
+    rows = key.compare(records, ["k=a", "k=b"])
+    assert ("not enough seeds" if seeds == 1 else "identical") in key.line(rows[0])
+    json.dumps(rows + fig2.compare(records), allow_nan=False)
+    of_key = [r for r in records if r["name"].startswith("k=")]
+    key.draw(of_key, rows, ["k=a", "k=b"], tmp_path / "key.png")
+
+
+def test_a_decay_keeps_the_digits_it_is_compared_in(tmp_path):
+    """Rounded, every seed would end a hair beside the start, and all alike: surely moved."""
+    config = base_config()
+    (tmp_path / "config.json").write_text(json.dumps(configs.to_json(config)))
+    layer = {"alpha": [START, START], "beta": START, "firing_rate": 0.1}
+    energy = {"energy_uj": 1.0}
+    (tmp_path / "eval.json").write_text(json.dumps({
+        "parameters": 1, "examples": 1, "accuracy": 0.5, "other_splits": {}, "layers": {"a": layer},
+        "energy": {"paper": energy, "exact": energy},
+    }))  # fmt: skip
+    lines = [
+        {"kind": "train", "step": 1, "images_per_second": None},
+        {"kind": "eval", "step": 1, "epoch": 1, "accuracy": 0.5, "split": "test", "seconds": 1.0,
+         "layers": {"a": layer}},
+    ]  # fmt: skip
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    records = [runs.record(tmp_path)] * 3
+    found = fig3.claims(records, fig3.start("tanh", 1.0))
+    assert {found[decay]["moved"]["verdict"] for decay in ("alpha", "beta")} == {"not moved"}
+
+
+def test_a_series_says_how_much_it_is_before_it_starts(tmp_path):
+    given = SimpleNamespace(config="configs/digits.py", seeds=5, jobs=1, parts=("arms", "steps"))
+    assert runs.announcement(given, 15, 75) == (
+        "75 runs of configs/digits.py: 15 settings x 5 seeds, one after the other; --seeds, "
+        "--arms, --steps and --config.epochs=N make it less"
+    )
+    assert "5 seeds, 70 of them finished, one" in runs.announcement(given, 15, 5)
+
+
 def test_rank_correlation():
     assert rank_correlation([1.0, 2.0, 9.0]) == pytest.approx(1)
     assert rank_correlation([3.0, 2.0, 1.0]) == pytest.approx(-1)
@@ -111,6 +279,8 @@ def test_a_series_trains_compares_draws_and_goes_on(tmp_path):
     code, out = series(tmp_path, *keys)
     assert code == 0, out
     assert "decay_function=tanh - decay_function=sigmoid" in out and "not resolved" in out
+    assert out.startswith("4 runs of configs/digits.py: 2 settings x 2 seeds, one after the other")
+    assert re.search(r"1/4 .*\n3 more at the pace of the first, \d:\d\d: about \d:\d\d;", out), out
     runs = json.loads((tmp_path / "results.json").read_text())["runs"]
     assert {(r["name"], r["seed"]) for r in runs} == {
         (f"decay_function={name}", seed) for name in ("tanh", "sigmoid") for seed in (0, 1)
@@ -125,6 +295,7 @@ def test_a_series_trains_compares_draws_and_goes_on(tmp_path):
     assert (tmp_path / "decay_function=tanh" / "seed0" / "eval.json").stat().st_mtime_ns == before
     again = json.loads((tmp_path / "results.json").read_text())["runs"]
     assert [r["accuracy"] for r in again] == [r["accuracy"] for r in runs]
+    assert "3 of them finished" in out and "at the pace" not in out
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dalif_jax import analysis, watching
+from dalif_jax import analysis, classes, data, watching
 from dalif_jax.inside import Inside
 from dalif_jax.runlog import LogError
 
@@ -49,6 +49,34 @@ def test_a_run_without_evaluations_still_has_curves(tmp_path):
         '"learning_rate": 0.1}\n'
     )
     assert [p.name for p in analysis.draw_all(tmp_path)] == ["curves.png"]
+
+
+def test_of_equal_epochs_the_first_is_the_best(tmp_path, monkeypatch):
+    records = [
+        {"kind": "eval", "step": e, "epoch": e, "split": "test", "loss": 1.0, "accuracy": a}
+        for e, a in enumerate((0.5, 0.9, 0.7, 0.9), 1)
+    ]
+    figure, axes = analysis.panels(3)
+    monkeypatch.setattr(analysis, "panels", lambda *_: (figure, axes))
+    analysis.learning_curves(records, tmp_path / "c.png")
+    assert "best 90.00% (epoch 2, chosen on test)" in axes[1].get_title()
+
+
+def test_firing_rates_are_of_the_checkpoint_named(tmp_path):
+    write_run(tmp_path, 3)
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    for record in records:
+        for layer in record.get("layers", {}).values():
+            layer["firing_rate"] = 0.1 * record["step"]
+    tall = []
+    for step in (2, None):
+        path = analysis.firing_rates(records, tmp_path / "r.png", step, "best checkpoint, step 2")
+        # The bars reach from the axis to 20 of 20, or to 50 of 50; the first epoch's mark is at 10.
+        pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+        orange = np.argwhere(np.abs(pixels - [213, 94, 0]).max(-1) < 50)[:, 0]
+        blue = np.argwhere(np.abs(pixels - [0, 114, 178]).max(-1) < 50)[:, 0]
+        tall.append((blue.max() - np.median(orange)) / (blue.max() - blue.min()))
+    assert tall[0] > 1.5 * tall[1], tall
 
 
 def test_nothing_to_draw_is_said(tmp_path):
@@ -95,6 +123,59 @@ def test_the_energy_bars_have_the_heights_of_their_operations(tmp_path):
     path = analysis.energy_layers({"operations": rows, "energy": energy}, tmp_path / "e.png")
     # Areas, less what grid and legend take: 4.6 to 0.9.
     assert 3.5 < ink(path, analysis.ORANGE) / ink(path, analysis.BLUE) < 5.2
+
+
+def test_both_rules_of_energy_share_one_scale(tmp_path):
+    row = {"kind": "conv", "name": "a", "exact_acs": 0, "paper_acs": 0}
+    row |= {"paper_macs": 2e6, "exact_macs": 1e6}
+    energy = {"mac_pj": 4.6, "ac_pj": 0.9, "paper": {"energy_uj": 9.2}, "exact": {"energy_uj": 4.6}}
+    path = analysis.energy_layers({"operations": [row], "energy": energy}, tmp_path / "e.png")
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    bars = np.abs(pixels - [213, 94, 0]).max(-1) < 50
+    half = bars.shape[1] // 2
+    # Twice the energy is twice the height.
+    heights = [np.sort(part.sum(0))[-5] for part in (bars[:, :half], bars[:, half:])]
+    assert 1.8 < heights[0] / heights[1] < 2.2
+
+
+@pytest.mark.parametrize("timesteps", [1, 4, 16])
+def test_a_sample_shows_as_many_spikes_as_there_are(tmp_path, timesteps):
+    """Dark area over the raster's, whatever the form: rows over time or squares."""
+
+    def darkness(share):
+        fired = np.zeros((timesteps, 1, 1, 48), bool)
+        fired.reshape(-1)[: round(share * fired.size)] = True
+        inside = Inside(np.zeros((timesteps, 3)), {"a": fired, "b": fired}, {}, {})
+        path = watching.sample(np.zeros((8, 8, 1)), inside, 1, tmp_path / "s.png")
+        pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+        below = pixels[len(pixels) // 2 :]
+        return ((below[..., 2] > 120) & (below[..., 0] < 60)).mean()
+
+    assert darkness(0.0) == 0
+    assert darkness(0.5) == pytest.approx(2 * darkness(0.25), rel=0.1)
+
+
+def test_polarities_and_classes_are_named(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    texts = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda f, path, **k: (
+        texts.extend(t.get_text() for t in f.findobj(match=lambda a: hasattr(a, "get_text"))),
+        save(f, path, **k)))  # fmt: skip
+    fired = np.zeros((4, 1, 1, 48), bool)
+    inside = Inside(np.eye(4, 10), {"a": fired}, {"a": fired * 1.0}, {"a": np.array(1.0)})
+    names = classes.names("cifar10dvs")
+    watching.sample(np.ones((4, 8, 8, 2)), inside, 3, tmp_path / "s.png", names, "best, step 7")
+    for text in ("ON events: brighter", "OFF events: darker", "cat, right", "best, step 7"):
+        assert text in texts, texts
+
+
+def test_classes_have_as_many_names_as_the_sets_have_classes():
+    for name, spec in data.SPECS.items():
+        assert len(classes.names(name) or range(spec.classes)) == spec.classes, name
+    hundred = classes.names("cifar100")
+    assert list(hundred) == sorted(set(hundred)) and classes.names("digits") is None
 
 
 def test_the_confusion_matrix_is_dark_where_answers_are(tmp_path):

@@ -1,5 +1,6 @@
 """The two commands from the outside: training, resuming after SIGKILL, evaluating, bad input."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -99,11 +100,36 @@ def test_eval_repeats_the_last_epoch_exactly_and_labels_the_best(finished):
     assert "accuracy" in out and "stem0_neuron" in out
     code, out = run("eval.py", "--workdir", workdir, "--checkpoint", "best")
     assert code == 0, out
-    best = json.loads((workdir / "eval.json").read_text())
+    best = json.loads((workdir / "eval_best.json").read_text())
     evals = [r for r in read_metrics(workdir / "metrics.jsonl") if r["kind"] == "eval"]
     assert best["accuracy"] == max(r["accuracy"] for r in evals)
     assert best["chosen_on"] == "test" and "chosen on the test set" in out
-    run("eval.py", "--workdir", workdir)
+    # The answer first; the last line says where all of it is.
+    lines = [line for line in out.splitlines() if line]
+    place = next(i for i, line in enumerate(lines) if line.startswith("test: accuracy"))
+    assert place < next(i for i, line in enumerate(lines) if line.startswith("layer "))
+    assert lines[-1].endswith("report_best.html")
+
+
+def test_results_of_another_checkpoint_have_names_of_their_own(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    for path in workdir.glob("*_best.*"):
+        path.unlink()
+    files = {p.name: p.read_bytes() for p in workdir.iterdir() if p.is_file()}
+    code, out = run("eval.py", "--workdir", workdir, "--checkpoint", "best")
+    assert code == 0, out
+    own = {"eval", "report", "confusion", "energy", "sample_0", "membranes_0", "firing_rates"}
+    added = {p.name for p in workdir.iterdir()} - set(files) - {"checkpoints", "tensorboard"}
+    assert {name.split("_best.")[0] for name in added} == own
+    for name, content in files.items():
+        # Curves are of the run; drawn again they are the same.
+        assert (workdir / name).read_bytes() == content, name
+    step = json.loads((workdir / "eval_best.json").read_text())["step"]
+    page = (workdir / "report_best.html").read_text()
+    assert f"best checkpoint, step {step}, epoch {step // 17}" in page
+    assert "eval_best.json" in page
+    assert "newest checkpoint, step 68, epoch 4" in (workdir / "report.html").read_text()
 
 
 def test_the_report_is_one_file_that_needs_no_network(finished):
@@ -114,6 +140,10 @@ def test_the_report_is_one_file_that_needs_no_network(finished):
     pictures = re.findall(r'src="(.*?)"', page)
     assert len(pictures) == 7 and all(p.startswith("data:image/png;base64,") for p in pictures)
     assert not re.search(r"https?://|<script|<link", page)
+    device = [r["device"] for r in read_metrics(workdir / "metrics.jsonl") if "device" in r][-1]
+    jax_version = importlib.metadata.version("jax")
+    for text in ("seed", "3407", device, "training time", f"jax {jax_version}", "page written"):
+        assert text in page, text
     assert np.sum(values["confusion"]) == values["examples"]
     assert np.trace(values["confusion"]) == round(values["accuracy"] * values["examples"])
 

@@ -82,6 +82,25 @@ def test_progress_counts_only_the_time_of_steps():
     assert progress.rate == 160.0
 
 
+def test_the_first_line_leaves_the_compiling_step_out():
+    now = [0.0]
+    progress = runlog.Progress(101, 0, 10, 32, clock=lambda: now[0])
+    for step in range(1, 11):
+        now[0] += 60.0 if step == 1 else 1.0
+        progress.stepped(step)
+    line = progress.line(10, 0.5, 0.5, 0.1)
+    assert progress.rate == 32.0 and line.endswith("32 images/s  1:31 left")
+    # A line after the first step knows no rate; the log has null there, JSON has no NaN.
+    progress = runlog.Progress(101, 0, 10, 32, clock=lambda: now[0])
+    now[0] += 60.0
+    progress.stepped(1)
+    line = progress.line(1, 0.5, 0.5, 0.1)
+    assert np.isnan(progress.rate) and "nan" not in line and line.endswith("from the next line")
+    now[0] += 2.0
+    progress.stepped(2)
+    assert progress.line(2, 0.5, 0.5, 0.1).endswith("16 images/s  3:18 left")
+
+
 def test_durations():
     assert [runlog.duration(s) for s in (5, 65, 3600 + 125, 2 * 86400 + 3661)] == [
         "0:05", "1:05", "1:02:05", "2 d 01:01:01",

@@ -1,0 +1,219 @@
+"""Figures in prose are those of the committed JSON, and commands in it those that made them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from ablations import figures, results
+
+ROOT = Path(__file__).resolve().parent.parent
+ALL_SERIES = results.load()
+PUBLISHED = {
+    f"{row['percent']:.2f}" for row in json.loads((ROOT / "docs/published.json").read_text())
+}
+REGENERATE = "python -m ablations.results writes it anew"
+
+
+def test_marked_figures_are_of_the_committed_runs():
+    pages = figures.documents(ALL_SERIES)
+    assert {p.name for p in pages} >= {"README.md", "digits.py", "cifar10_small.py"}
+    for path, text in pages.items():
+        assert path.read_text() == text, f"{path.relative_to(ROOT)}: {REGENERATE}"
+
+
+def test_every_ablation_stands_on_the_page_of_ablations():
+    marked = re.findall(r"figures: (\S+) -->", (ROOT / "docs/ablations/README.md").read_text())
+    assert sorted(marked) == sorted(p.stem for p in (ROOT / "docs/ablations").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", ["README.md", "cards/README.md", "docs/ablations/README.md",
+                                  "docs/scale.md", "notebooks/dalif_colab.ipynb"])  # fmt: skip
+def test_no_accuracy_stands_outside_the_marks(path):
+    text = figures.MARKED.sub("", (ROOT / path).read_text())
+    assert not re.findall(r"\b\d\d\.\d+ ?%", text)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.stem)
+def test_accuracies_a_recipe_names_are_measured_or_published(path):
+    if path.stem in figures.recipes(ALL_SERIES):
+        return  # its whole sentence is written from the runs, see above
+    derived = {"81.64": "the paper's best row", "70.79": "MPBN's"}
+    for figure in re.findall(r"\b(\d\d\.\d\d) %", path.read_text()):
+        assert figure in PUBLISHED | set(derived), f"{path.name}: {figure} %"
+
+
+PROGRAMS = re.compile(r"python -m ablations\.(fig1a|fig2|fig3|key) (.*?)(?:  #.*|`.*)?$", re.M)
+
+
+def ablation_lines():
+    for page in ("README.md", "docs/ablations/README.md"):
+        for program, words in PROGRAMS.findall((ROOT / page).read_text()):
+            given = dict(re.findall(r"--([\w.]+)[ =](\S+)", words))
+            if "part" not in given["workdir"]:
+                yield page, program, given
+
+
+@pytest.mark.parametrize(("page", "program", "given"), list(ablation_lines()))
+def test_ablation_lines_are_those_that_made_the_figures(page, program, given):
+    kind = given["key"] if program == "key" else program
+    runs = ALL_SERIES[f"ablations/{kind}_{Path(given['config']).stem}"]["runs"]
+    varied = {"seed", "neuron", "alpha", "beta", "timesteps", "data_dir", given.get("key")}
+    asked = {k.removeprefix("config."): v for k, v in given.items() if k.startswith("config.")}
+    for run in runs:
+        keys = figures.keys_of(run)
+        assert {k: v for k, v in keys.items() if k not in varied or k in asked} == asked, page
+    seeds = int(given.get("seeds", 3 if program == "fig1a" else 5))
+    assert {run["seed"] for run in runs} == set(range(seeds))
+    names = {run["name"] for run in runs}
+    if program == "key":
+        assert names == {f"{kind}={value}" for value in given["values"].split(",")}
+    if program == "fig2":
+        for flag, place in (("steps", 0), ("arms", 1)):
+            used = {name.split("-")[place].removeprefix("T") for name in names}
+            every = {"steps": "1,2,4", "arms": "baseline,spatial,temporal,both,control"}
+            assert used == set(given.get(flag, every[flag]).split(","))
+
+
+def bench(name):
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["records"]
+
+
+def span(values, digits=1):
+    values = list(values)
+    return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
+
+
+def times(record, side):
+    return record["sides"][side]["median_s"] / record["sides"]["fused"]["median_s"]
+
+
+def neurons(ratio, digits=1):
+    return span((ratio(r) for r in bench("neuron_cpu")), digits)
+
+
+def step(kind):
+    (record,) = (r for r in bench("step_cpu_again") if r["spec"]["network"] == "resnet20")
+    sides = {k: v["median_s"] for k, v in record["sides"].items()}
+    best = min(v for k, v in sides.items() if kind in k)
+    return f"{best / sides['ours']:.2f}"
+
+
+def compiled(key, one, other, **where):
+    """Ratios of a figure between two forms of the same step on one H200."""
+    rows = [r for r in bench("compiled_h200") if r["name"].split()[0] != "neuron"]
+    rows = [r for r in rows if r["devices"] == 1]
+    pick = lambda r, form: (r["rematerialize"], r["kernel"]) == form  # noqa: E731
+    for a in (r for r in rows if pick(r, one)):
+        for b in (r for r in rows if pick(r, other)):
+            if (a["network"], a["timesteps"]) == (b["network"], b["timesteps"]):
+                yield a[key] / b[key]
+
+
+def grid():
+    ms = {r["name"]: r["median_s"] for r in bench("grid_cpu")}
+    return span((ms[f"{n} vmap"] / ms[f"{n} one by one"] for n in ("tiny", "mini")), 0)
+
+
+def stream(name):
+    (record,) = (r for r in bench("stream_cpu") if r["name"] == name)
+    return f"{record['images_per_second']:.0f}"
+
+
+(NIR,) = bench("nir_snntorch")
+SAID = [
+    ("benchmarks/README.md", "Neuron on a CPU: {} times faster than SpikingJelly",
+     lambda: neurons(lambda r: min(times(r, "dalif"), times(r, "plif")))),
+    ("benchmarks/README.md", "under torch.compile ({}x)",
+     lambda: neurons(lambda r: times(r, "dalif_compiled"), 2)),
+    ("benchmarks/README.md", "it is {}x SpikingJelly with the same neuron", lambda: step("dalif")),
+    ("benchmarks/README.md", "{}x its simpler PLIF", lambda: step("plif")),
+    ("benchmarks/README.md", "peak {} of without",
+     lambda: span(compiled("peak_bytes", ("on", "xla"), ("off", "xla")), 2)),
+    ("benchmarks/README.md", "traffic {}.",
+     lambda: span(compiled("bytes_accessed", ("on", "xla"), ("off", "xla")), 2)),
+    ("benchmarks/README.md", "the kernels {} % fewer bytes",
+     lambda: span((100 * (1 - r) for r in
+                   compiled("bytes_accessed", ("on", "pallas"), ("on", "xla"))), 0)),
+    ("benchmarks/README.md", "`vmap` is {} times slower", grid),
+    ("docs/scale.md", "{} images/s on one core", lambda: stream("1 cores, threads")),
+    ("docs/scale.md", "on two {} in threads", lambda: stream("2 cores, threads")),
+    ("docs/scale.md", "{} in two processes", lambda: stream("2 cores, 2 processes")),
+    ("docs/scale.md", "Files are {} kB",
+     lambda: f"{bench('stream_cpu')[0]['bytes_per_image'] / 1e3:.0f}"),
+    ("README.md", "in all {} million neurons and timesteps",
+     lambda: f"{NIR['compared'] / 1e6:.1f}"),
+    ("README.md", "{} million spikes", lambda: f"{sum(NIR['spikes'].values()) / 1e6:.1f}"),
+]  # fmt: skip
+RELIABILITY = json.loads((ROOT / "docs" / "reliability.json").read_text())
+SAID += [
+    ("docs/reliability.md", text, lambda part=part, key=key: f"{RELIABILITY[part][key]:,.0f}")
+    for text, part, key in (
+        ("{} kills, ", "kills", "kills"),
+        ("{} of them with an unfinished save", "kills", "with_an_unfinished_save_on_disk"),
+        ("{} lost or different", "kills", "lost_or_different"),
+        ("{} corruptions", "corruptions", "corruptions"),
+        ("{} set aside", "corruptions", "set_aside"),
+        ("{} harmless", "corruptions", "read_right"),
+        ("{} wrong or lost", "corruptions", "wrong_or_lost"),
+        ("{} cases", "fuzz", "cases"),
+        ("{} of them valid after all", "fuzz", "accepted"),
+        ("{} unexpected", "fuzz", "unexpected"),
+        ("{} steps, ", "soak", "steps"),
+        ("{} saves", "soak", "saves"),
+        ("{} MiB in the second quarter", "soak", "resident_MiB_second_quarter"),
+        ("{} in the last; ", "soak", "resident_MiB_last_quarter"),
+    )
+]
+
+
+@pytest.mark.parametrize(("path", "sentence", "figure"), SAID)
+def test_measured_figures_in_sentences_are_those_of_their_file(path, sentence, figure):
+    text = " ".join((ROOT / path).read_text().split())
+    said = sentence.format(figure())
+    shown = re.findall(re.escape(sentence).replace(r"\{\}", "(.{1,40}?)"), text)
+    # A figure has no digits before or after it that belong to it.
+    assert re.search(rf"(?<![\d.,]){re.escape(said)}", text), f"{said!r}; the page: {shown}"
+
+
+def run(seed=0, accuracy=0.5, **keys):
+    return {
+        "name": "r", "seed": seed, "accuracy": accuracy, "examples": 100, "other_splits": {},
+        "command": ["train.py", "--config", "configs/nmnist.py", f"--config.seed={seed}"],
+        "seconds": 60.0, "device": None, **keys,
+    }  # fmt: skip
+
+
+def series(*runs, jax="0.12.0"):
+    return {"cpu": "some CPU", "cores": 2, "jax": jax, "runs": list(runs)}
+
+
+def test_a_recipe_says_its_command_its_seeds_and_its_version():
+    found = {"runs/x": series(run(0, 0.5), run(3407, 0.7))}
+    assert figures.expected("nmnist", found) == (
+        "Expected: test 60.00 (50.00 to 70.00) %, 2 seeds; with seed 3407 70.00 %. Last epoch, "
+        "60 s a run, some CPU, 2 cores, jax 0.12.0."
+    )
+    # A seed alone has no range over seeds: what 50 of 100 can tell stands there.
+    (row,) = figures.measured({"runs/x": series(run(0, 0.5))})[2:]
+    assert (
+        "50.00 % with `--config.seed=0`" in row and "(Wilson's 95 % interval 40.4 to 59.6)" in row
+    )
+    text = '"""N-MNIST.\n\nSmall. Expected: 99 %\nof all.\n"""\n\nimport x\n'
+    again = figures.docstring(text, "nmnist", found)
+    assert again.startswith('"""N-MNIST.\n\nSmall. Expected: test 60.00') and "99" not in again
+    assert again.endswith('jax 0.12.0.\n"""\n\nimport x\n')
+    assert figures.docstring(again, "nmnist", found) == again
+
+
+@pytest.mark.parametrize(
+    ("words", "plain"),
+    [((), True), (("neuron=both",), True), (("data_dir=...",), True), (("neuron=lif",), False),
+     (("epochs=3",), False)],
+)  # fmt: skip
+def test_runs_that_change_a_recipe_are_not_the_recipes(words, plain):
+    one = run()
+    one["command"] = one["command"] + [f"--config.{word}" for word in words]
+    assert figures.is_plain(one) == plain
+    assert ("nmnist" in figures.recipes({"runs/x": series(one)})) == plain
