@@ -8,6 +8,7 @@ has over it is owed to learning, not to the start. At T = 1 beta has no effect (
 """
 
 import json
+import sys
 
 from ablations.runs import arguments, series
 from ablations.statistics import Interval, interval, paired
@@ -79,6 +80,10 @@ def draw(records, path, arms=ARMS, steps=STEPS):
 
 def main():
     given, rest = arguments(__doc__, choices={"arms": ARMS, "steps": STEPS})
+    if not compare([], given.arms, given.steps):
+        print(f"error: --arms={','.join(given.arms)} leaves nothing to compare; differences are to "
+              "baseline, and of both to control", file=sys.stderr)  # fmt: skip
+        sys.exit(2)
     settings = {
         f"T{t}-{arm}": {"timesteps": t, "neuron": arm} for t in given.steps for arm in given.arms
     }

@@ -9,6 +9,7 @@ of a result, too: `membrane_bn` False,True and `threshold` 1.0,0.5, where public
 """
 
 import json
+import sys
 
 from ablations.runs import arguments, series
 from ablations.statistics import Interval, interval, paired
@@ -58,6 +59,10 @@ def main():
     )
     settings = {f"{given.key}={value}": {given.key: value} for value in given.values.split(",")}
     names = list(settings)
+    if len(names) < 2:
+        print(f"error: --values={given.values} is one value, nothing to compare; give the "
+              "reference and others, a,b", file=sys.stderr)  # fmt: skip
+        sys.exit(2)
     records = series(given, rest, settings)
     rows = compare(records, names)
     (given.workdir / "comparison.json").write_text(json.dumps(rows, indent=1) + "\n")

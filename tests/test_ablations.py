@@ -324,6 +324,7 @@ def test_a_terminated_series_ends_its_runs_and_goes_on(tmp_path):
     [
         (("--seeds", "0"), "--seeds=0 must be at least 1"),
         (("--confg.epochs=2",), "unknown argument --confg.epochs=2"),
+        (("--values", "tanh"), "--values=tanh is one value, nothing to compare"),
     ],
 )
 def test_wrong_arguments_are_named_before_anything_runs(tmp_path, arguments, message):
