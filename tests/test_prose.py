@@ -44,19 +44,21 @@ def test_accuracies_a_recipe_names_are_measured_or_published(path):
         assert figure in PUBLISHED | set(derived), f"{path.name}: {figure} %"
 
 
-PROGRAMS = re.compile(r"python -m ablations\.(fig1a|fig2|fig3|key) (.*?)(?:  #.*|`.*)?$", re.M)
+PROGRAMS = re.compile(
+    r"python -m ablations\.(fig1a|fig2|fig3|key) (.*?)(?:  # (\d+) .*|`.*)?$", re.MULTILINE
+)
 
 
 def ablation_lines():
     for page in ("README.md", "docs/ablations/README.md"):
-        for program, words in PROGRAMS.findall((ROOT / page).read_text()):
+        for program, words, count in PROGRAMS.findall((ROOT / page).read_text()):
             given = dict(re.findall(r"--([\w.]+)[ =](\S+)", words))
             if "part" not in given["workdir"]:
-                yield page, program, given
+                yield page, program, given, count
 
 
-@pytest.mark.parametrize(("page", "program", "given"), list(ablation_lines()))
-def test_ablation_lines_are_those_that_made_the_figures(page, program, given):
+@pytest.mark.parametrize(("page", "program", "given", "count"), list(ablation_lines()))
+def test_ablation_lines_are_those_that_made_the_figures(page, program, given, count):
     kind = given["key"] if program == "key" else program
     runs = ALL_SERIES[f"ablations/{kind}_{Path(given['config']).stem}"]["runs"]
     varied = {"seed", "neuron", "alpha", "beta", "timesteps", "data_dir", given.get("key")}
@@ -66,6 +68,7 @@ def test_ablation_lines_are_those_that_made_the_figures(page, program, given):
         assert {k: v for k, v in keys.items() if k not in varied or k in asked} == asked, page
     seeds = int(given.get("seeds", 3 if program == "fig1a" else 5))
     assert {run["seed"] for run in runs} == set(range(seeds))
+    assert count in ("", str(len(runs))), page
     names = {run["name"] for run in runs}
     if program == "key":
         assert names == {f"{kind}={value}" for value in given["values"].split(",")}
@@ -111,6 +114,18 @@ def compiled(key, one, other, **where):
                 yield a[key] / b[key]
 
 
+def traffic(network):
+    """GB an image that a rematerialised or plain step of the compiler's form moves."""
+    rows = [r for r in bench("compiled_h200") if r.get("network") == network and r["devices"] == 1]
+    return span((r["bytes_accessed"] / r["batch"] / 1e9 for r in rows if r["kernel"] == "xla"), 2)
+
+
+def floors(kernel):
+    """Bytes a layer moves against the fewest possible, where there is more than one timestep."""
+    rows = [r for r in bench("compiled_h200_neuron") if r["kernel"] == kernel]
+    return span((r["bytes_accessed"] / r["floor_bytes"] for r in rows if r["timesteps"] > 1), 2)
+
+
 def grid():
     ms = {r["name"]: r["median_s"] for r in bench("grid_cpu")}
     return span((ms[f"{n} vmap"] / ms[f"{n} one by one"] for n in ("tiny", "mini")), 0)
@@ -137,6 +152,9 @@ SAID = [
      lambda: span((100 * (1 - r) for r in
                    compiled("bytes_accessed", ("on", "pallas"), ("on", "xla"))), 0)),
     ("benchmarks/README.md", "`vmap` is {} times slower", grid),
+    ("benchmarks/README.md", "XLA moves {} times the floor", lambda: floors("xla")),
+    ("benchmarks/README.md", "move {} times the floor for T > 1", lambda: floors("pallas")),
+    ("docs/scale.md", "T = 4 moves {} GB an image", lambda: traffic("resnet34")),
     ("docs/scale.md", "{} images/s on one core", lambda: stream("1 cores, threads")),
     ("docs/scale.md", "on two {} in threads", lambda: stream("2 cores, threads")),
     ("docs/scale.md", "{} in two processes", lambda: stream("2 cores, 2 processes")),
