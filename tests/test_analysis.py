@@ -1,12 +1,14 @@
 """Figures: real pictures of the expected size, clear errors where there is nothing to draw."""
 
 import json
+import re
+import subprocess
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dalif_jax import analysis, classes, data, watching
+from dalif_jax import analysis, classes, data, report, watching
 from dalif_jax.inside import Inside
 from dalif_jax.runlog import LogError
 
@@ -185,3 +187,21 @@ def test_the_confusion_matrix_is_dark_where_answers_are(tmp_path):
         return (pixels[:, : pixels.shape[1] * 3 // 4] < 80).mean()
 
     assert darkness([[9, 0], [0, 9]]) > 0.2 > darkness([[9, 8], [8, 9]])
+
+
+def test_the_commit_is_this_checkouts_or_none(tmp_path, monkeypatch):
+    """Installed into an environment inside some other project, it is not that one's commit."""
+    git = lambda *words: subprocess.run(  # noqa: E731
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words], cwd=tmp_path, check=True
+    )
+    monkeypatch.setattr(report, "__file__", str(tmp_path / "report.py"))
+    assert report.commit() == ""
+    (tmp_path / "report.py").write_text("")
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "theirs")
+    assert report.commit() == ""
+    git("add", "report.py")
+    git("commit", "-q", "-m", "ours")
+    assert re.fullmatch("[0-9a-f]{12}", report.commit())
+    (tmp_path / "report.py").write_text("x = 1\n")
+    assert re.fullmatch("[0-9a-f]{12}-changed", report.commit())
