@@ -151,9 +151,14 @@ def announcement(given, settings, waiting):
     pace = f"{given.jobs} at a time" if given.jobs > 1 else "one after the other"
     less = ", ".join(f"--{flag}" for flag in ("seeds", *given.parts))
     return (
-        f"{total} runs of {given.config}: {settings} settings x {given.seeds} seeds{done}, {pace}; "
+        f"{counted(total, 'run')} of {given.config}: {counted(settings, 'setting')} x "
+        f"{counted(given.seeds, 'seed')}{done}, {pace}; "
         f"{less} and --config.epochs=N make it less"
     )
+
+
+def counted(number, word):
+    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def train(workdir, command, name, seed, share):
