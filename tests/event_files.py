@@ -94,6 +94,17 @@ def write_gesture_npy(path, events):
     np.save(path, np.stack(columns, 1).astype(np.int64))
 
 
+WRITERS = {
+    "aedat2": write_aedat2,
+    "aedat3": write_aedat3,
+    "aedat4": write_aedat4,
+    "nmnist": write_nmnist,
+    "gesture_npy": write_gesture_npy,
+}
+SUFFIX = {"aedat2": "aedat", "aedat3": "aedat", "aedat4": "aedat4", "nmnist": "bin",
+          "gesture_npy": "npy"}  # fmt: skip
+
+
 def write_gesture(root, trials, rows_of):
     """The published folder of DVS128 Gesture.
 

@@ -10,7 +10,7 @@ import pytest
 from event_files import draw_events, write_aedat2, write_gesture, write_nmnist
 from test_program import run
 
-from dalif_jax import events, recordings
+from dalif_jax import events, layouts, recordings
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "nmnist" / "nmnist-small.tar.xz"
 SHORT = (
@@ -20,7 +20,7 @@ SHORT = (
 
 
 def cifar10dvs(root):
-    for label, cls in enumerate(recordings.CIFAR_CLASSES[:3]):
+    for label, cls in enumerate(layouts.CIFAR_CLASSES[:3]):
         (root / cls).mkdir()
         for number in range(10):
             seen = draw_events(400, seed=10 * label + number)

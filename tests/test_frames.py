@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from event_files import draw_events, write_aedat2, write_aedat4, write_nmnist
 
-from dalif_jax import frames, recordings
+from dalif_jax import frames, layouts, recordings
 from dalif_jax.events import DataError
 from dalif_jax.frames import FrameSettings
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Loads the simulated digits' frames in a process of its own; argument: the cache's folder.
 CHILD = """
 import sys
-from dalif_jax import frames, recordings
+from dalif_jax import frames, layouts, recordings
 source = recordings.find("digits_dvs")
 frames.load(source, frames.FrameSettings(4, (16, 16)), sys.argv[1])
 """
@@ -181,7 +181,7 @@ def test_a_bad_recording_is_refused_by_name_or_skipped_and_counted(tmp_path, cap
 
 def test_a_file_that_ends_its_decoder_is_found(tmp_path):
     """These bytes of an AEDAT-4 header abort the decoder and with it the process it runs in."""
-    for label, cls in enumerate(recordings.CIFAR_CLASSES[:2]):
+    for label, cls in enumerate(layouts.CIFAR_CLASSES[:2]):
         (tmp_path / cls).mkdir()
         for number in range(10):
             path = tmp_path / cls / f"cifar10_{cls}_{number}.aedat4"
