@@ -53,7 +53,7 @@ def cifar10dvs(root, partial):
     train, test, missing = [], [], []
     for label, cls in enumerate(CIFAR_CLASSES):
         missing += [
-            str(folder / cls / f"cifar10_{cls}_{number}{suffix}")
+            f"{folder}/{cls}/cifar10_{cls}_{number}{suffix}"
             for number in range(1000)
             if (label, number) not in shelf.files
         ]
@@ -146,7 +146,7 @@ def dvsgesture_tonic(root, partial):
     shelf = Shelf()
     folder = shelf.find("dvsgesture_tonic", candidates, list(folders.values()), how)
     splits, missing = {}, []
-    for (split, inside), expected in zip(folders.items(), (1077, 264), strict=True):
+    for split, inside in folders.items():
         for path in files_below(folder / inside):
             trial = re.fullmatch(r"user(\d+)_(\w+)", path.parent.name, re.A)
             label = re.fullmatch(r"\d+", path.stem, re.A)
@@ -156,6 +156,7 @@ def dvsgesture_tonic(root, partial):
                 shelf.leave(path, "in a folder that is no trial's")
             else:
                 shelf.add((split, int(trial[1]), trial[2], int(label[0])), path)
+    for (split, inside), expected in zip(folders.items(), (1077, 264), strict=True):
         keys = sorted(key for key in shelf.files if key[0] == split)
         splits[split] = [Recording("gesture_npy", str(shelf.files[key]), key[-1]) for key in keys]
         if len(keys) != expected:
@@ -175,8 +176,8 @@ def nmnist(root, partial):
     )
     shelf = Shelf()
     folder = shelf.find("nmnist", [root, root / "NMNIST"], ["Train", "Test"], how)
-    splits, missing = {}, []
-    for split, expected in (("Train", 60_000), ("Test", 10_000)):
+    splits, missing, sizes = {}, [], {"Train": 60_000, "Test": 10_000}
+    for split, expected in sizes.items():
         for path in files_below(folder / split):
             if path.suffix.lower() != ".bin" or not re.fullmatch(r"\d+", path.stem, re.A):
                 shelf.leave(path, "not named like a recording")
@@ -186,8 +187,9 @@ def nmnist(root, partial):
                 shelf.leave(path, "with a number that the set does not have")
             else:
                 shelf.add((split, int(path.stem)), path)
+    for split, expected in sizes.items():
         missing += [
-            str(folder / split / "<digit>" / f"{number:05}.bin")
+            f"{folder}/{split}/<digit>/{number:05}.bin"
             for number in range(1, expected + 1)
             if (split, number) not in shelf.files
         ]

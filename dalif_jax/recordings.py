@@ -96,6 +96,9 @@ def read_nmnist(path):
 
     if size := os.path.getsize(path) % 5:
         raise BadRecording(f"truncated: {size} bytes over a multiple of 5")
+    with open(path, "rb") as file:
+        if file.read(6) in (b"#!AER-", b"\x93NUMPY"):  # as events they lie outside the sensor
+            raise BadRecording("is an AEDAT or NumPy file, not one of N-MNIST's")
     dtype = np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
     events = tonic.io.read_mnist_file(path, dtype)
     return make_events(unwrap(events["t"], 23), events["x"], events["y"], events["p"])

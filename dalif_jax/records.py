@@ -126,8 +126,9 @@ def read_description(name, folder, part):
             if "no field named" not in str(error):
                 raise
             features, splits = _read_newer(folder)
-            print(f"{name}: {folder} was prepared by a newer tensorflow-datasets; what this one "
-                  f"does not know is passed over: {str(error).splitlines()[0]}", flush=True)  # fmt: skip
+            unknown = str(error).splitlines()[0]
+            print(f"{name}: a newer tensorflow-datasets prepared {folder}; what is not known here "
+                  f"is passed over: {unknown}", flush=True)  # fmt: skip
         if part not in splits:
             raise KeyError(f"no split {part!r}, but {', '.join(splits) or 'none'}")
         split = splits[part]

@@ -71,12 +71,21 @@ def account(source):
     return "; ".join(parts)
 
 
+class Taken(NamedTuple):
+    """A file that is a sample."""
+
+    path: Path
+    key: tuple
+    link: bool
+    named: bool  # whether it can have another name
+
+
 class Shelf:
     """One file for each sample; whatever else lies there is kept in `left_out`, with why."""
 
     def __init__(self):
         self.files, self.left_out, self.doubtful = {}, [], False
-        self._seen = {}  # (device, inode) -> (path, whether it can have another name)
+        self._seen = {}  # (device, inode) -> Taken
 
     def find(self, name, candidates, inside, how):
         """The first of some folders with an entry of `inside`. Raises DataError if none has."""
@@ -105,20 +114,25 @@ class Shelf:
         except OSError:
             self.leave(path, "a link to nothing" if os.path.islink(path) else "not to be read")
             return False
-        # Inodes are not to be trusted on every network disk: only where a second name can be.
-        place, named = (status.st_dev, status.st_ino), link or status.st_nlink > 1
-        other, other_named = self._seen.setdefault(place, (path, named))
         if not stat.S_ISREG(status.st_mode):
             self.leave(path, "no file")
-        elif other != path and (named or other_named):
-            self.leave(f"{path} = {other}", "another name of a file that is there")
-        elif key in self.files:
+            return False
+        # Inodes are not to be trusted on every network disk: only where a second name can be.
+        place, named = (status.st_dev, status.st_ino), link or status.st_nlink > 1
+        other = self._seen.get(place)
+        if other and (named or other.named):
+            if link or not other.link:
+                self.leave(f"{path} = {other.path}", "another name of a file that is there")
+                return False
+            del self.files[other.key]  # the link came first, in another folder
+            self.leave(f"{other.path} = {path}", "another name of a file that is there")
+        if key in self.files:
             self.doubtful = True
             self.leave(f"{path}, {self.files[key]}", "a second one for the same sample")
-        else:
-            self.files[key] = path
-            return True
-        return False
+            return False
+        self._seen[place] = Taken(path, key, link, named)
+        self.files[key] = path
+        return True
 
     def settle(self, name, missing, partial, how):
         """Raise DataError, naming what is missing and not used, for a set that is not whole or in
