@@ -58,8 +58,8 @@ def load(source, settings, cache_dir="", workers=0):
     """
     about = describe(source, settings)
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    height, width = settings.size
-    name = f"{source.name}-T{settings.timesteps}-{height}x{width}-{digest[:16]}"
+    size = "x".join(map(str, settings.size))
+    name = f"{source.name}-T{settings.timesteps}-{size}-{digest[:16]}"
     try:
         root = cache.folder(cache_dir, "frames")
         folder = root / name
@@ -84,7 +84,7 @@ def _convert_for_now(source, settings, about, name, workers, before):
             return _open(folder)
     except OSError as error:
         raise DataError(
-            f"{source.name}: its frames can be written neither into the cache ({before}) nor into "
+            f"{source.name}: its frames fit neither the cache ({before}) nor "
             f"{tempfile.gettempdir()} ({error}): make room, or name another folder by "
             "--config.cache_dir=FOLDER of train.py, XDG_CACHE_HOME or TMPDIR"
         ) from error
@@ -125,15 +125,12 @@ def _open(folder):
                 raise ValueError(f"{split} has not {examples} examples")
             splits[split] = frames, labels
     except Exception as error:  # NumPy's parser of the header raises of many kinds
-        raise DataError(
-            f"the cache {folder} is damaged ({error}): delete it, it will be made again"
-        ) from error
+        again = "delete it, it will be made again"
+        raise DataError(f"the cache {folder} is damaged ({error}): {again}") from error
     if skipped:
-        print(
-            f"{about['dataset']}: {len(skipped)} recordings could not be used and are left out, "
-            f"the first: {skipped[0]}; {folder / 'about.json'} lists them",
-            flush=True,
-        )
+        name = about["dataset"]
+        print(f"{name}: {len(skipped)} recordings could not be used and are left out; "
+              f"{folder / 'about.json'} lists all; first: {skipped[0]}", flush=True)  # fmt: skip
     return splits
 
 

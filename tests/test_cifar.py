@@ -220,6 +220,10 @@ def test_missing_data_names_every_path_and_both_ways_out(name, folder, file, tmp
     assert "https://www.cs.toronto.edu/~kriz/cifar.html" in message
     assert f"tfds.builder('{name}', data_dir='{tmp_path}', file_format='array_record')" in message
     assert "pip install" in message and "tensorflow" in message
+    assert "--config.data_dir=FOLDER of train.py, by --data_dir=FOLDER of eval.py" in message
+    (tmp_path / name / "3.0.2.incompleteAB").mkdir(parents=True)
+    with pytest.raises(data.DataError, match=r"no finished version: 3\.0\.2\.incompleteAB\)"):
+        data.load(name, str(tmp_path))
 
 
 # ---- A folder of tensorflow-datasets
@@ -279,12 +283,15 @@ def test_a_prepared_folder_is_read_in_the_order_of_its_ids(prepared, tmp_path, c
     assert "tensorflow" not in sys.modules
 
 
-def test_the_archive_comes_before_a_prepared_folder(prepared, tmp_path, monkeypatch):
+def test_the_archive_comes_before_a_prepared_folder(prepared, tmp_path, monkeypatch, capsys):
     contents = {"data_batch_1": official(PICTURES, [1, 1, 1, 1])}
     contents["test_batch"] = official(PICTURES[:2], [1, 1])
     publish(monkeypatch, "cifar10", contents, train=4, test=2)
     write(tmp_path / "cifar-10-batches-py", contents)
+    capsys.readouterr()
     assert data.load("cifar10", str(tmp_path))["train"].labels.tolist() == [1, 1, 1, 1]
+    out = capsys.readouterr().out
+    assert f"{tmp_path / 'cifar-10-batches-py'}: train 4, test 2; not read: {prepared}" in out
 
 
 def test_the_newest_version_is_read(prepared, tmp_path):
