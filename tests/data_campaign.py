@@ -111,7 +111,7 @@ def foreign(path, seed):
         ("-1 and 1", (x, y, 2 * p - 1, t // 1000), seen["gesture_npy"]),
         ("fractions of a millisecond", (x, y, p, (t + 123) / 1000), fine),
         ("polarities 1 and 2", (x, y, p + 1, t // 1000), None),
-        ("polarities -1, 0, 1", (x, y, p - (x == x[0]), t // 1000), None),
+        ("polarities -1, 0, 1", (x, y, np.r_[-1, p[1:]], t // 1000), None),
         ("half a pixel", (x + 0.5, y, p, t / 1000), None),
         ("no number", (x, y, p, np.where(x == x[0], np.nan, t)), None),
         ("pixels past 16 bits", (x + 2**16, y, p, t // 1000), None),
