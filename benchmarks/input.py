@@ -63,6 +63,8 @@ def images_of(count):
 
 def stream(folder, rounds):
     """Images per second that reach the device, by cores, threads and processes."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise SystemExit("--stream binds itself to cores, which Linux lets it and this system not")
     cores = sorted(os.sched_getaffinity(0))
     records = []
     for count, workers in [(1, 0), (len(cores), 0), (len(cores), len(cores))]:

@@ -3,6 +3,7 @@
 import difflib
 import json
 import math
+import sys
 from pathlib import Path
 
 from dalif_jax import data
@@ -101,6 +102,9 @@ def validate(config, devices=1):
                 f"{'events' if events else 'images'}; known: {', '.join(augments)}"
             )
 
+    if "flip" in config.augment:
+        _check_flip(config.dataset)
+
     for key, value in config.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{key}={value} is not a finite number")
@@ -145,6 +149,21 @@ def validate(config, devices=1):
     if "autoaugment" in config.augment and SPECS[config.dataset].shape[-1] != 3:
         raise ConfigError(f"augment 'autoaugment' needs colour images, {config.dataset} has none")
     neuron_options(config)
+
+
+def _check_flip(dataset):
+    mirrored = SPECS[dataset].mirrored
+    if mirrored == "another":
+        raise ConfigError(
+            f"augment 'flip' mirrors {dataset}'s gestures into those of other classes, right hand "
+            "into left hand and clockwise into counter clockwise, under the old labels; use "
+            "'roll' or 'nda'"
+        )
+    if mirrored == "none":
+        print(
+            f"warning: augment 'flip' trains on mirrored digits, which {dataset} does not have",
+            file=sys.stderr,
+        )
 
 
 def _did_you_mean(word, known):

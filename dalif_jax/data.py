@@ -4,25 +4,16 @@ The order is a pure function of (seed, step), so a run that continues at step k 
 one that was never stopped sees, and nothing about the data needs saving.
 """
 
-import codecs
-import hashlib
 import importlib.util
-import io
-import os
-import pickle
-import tarfile
-import zlib
 from fractions import Fraction
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dalif_jax import frames, imagenet, recordings
+from dalif_jax import cifar, frames, imagenet, recordings
 from dalif_jax.events import DataError
-from dalif_jax.records import Records, newest_version
 
 ORDER = 2  # the stream of randomness that shuffles; training.py uses others of the same seed
 
@@ -40,6 +31,7 @@ class Spec(NamedTuple):
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     streamed: bool = False  # from disk while training, for it fits no device
+    mirrored: str = "itself"  # the class of a mirror image: itself, another, or none
 
     @property
     def events(self):
@@ -54,41 +46,20 @@ class Split(NamedTuple):
 
 # fmt: off
 SPECS = {
-    "digits": Spec((8, 8, 1), 10, 1150, 287, (0.2881,), (0.3540,)),
+    "digits": Spec((8, 8, 1), 10, 1150, 287, (0.2881,), (0.3540,),
+                   mirrored="none"),
     "cifar10": Spec((32, 32, 3), 10, 50_000, 10_000,
                     (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "cifar100": Spec((32, 32, 3), 100, 50_000, 10_000,
                      (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
     "imagenet": Spec((224, 224, 3), 1000, 1_281_167, 50_000,
                      (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), streamed=True),
-    "digits_dvs": Spec((16, 16, 2), 10, 1150, 287),
-    "nmnist": Spec((34, 34, 2), 10, 60_000, 10_000),
+    "digits_dvs": Spec((16, 16, 2), 10, 1150, 287, mirrored="none"),
+    "nmnist": Spec((34, 34, 2), 10, 60_000, 10_000, mirrored="none"),
     "cifar10dvs": Spec((64, 64, 2), 10, 9000, 1000),
-    "dvsgesture": Spec((128, 128, 2), 11, 1176, 288),
-    "dvsgesture_tonic": Spec((128, 128, 2), 11, 1077, 264),
-}
-
-
-class Archive(NamedTuple):
-    """The official python archive of a CIFAR set."""
-
-    file: str
-    folder: str
-    labels: bytes  # their key
-    md5: dict[str, str]  # as published, of the files of the training set and, last, the test set
-
-
-ARCHIVES = {
-    "cifar10": Archive("cifar-10-python.tar.gz", "cifar-10-batches-py", b"labels", {
-        "data_batch_1": "c99cafc152244af753f735de768cd75f",
-        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-        "data_batch_4": "634d18415352ddfa80567beed471001a",
-        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-        "test_batch": "40351d587109b95175f43aff81a1287e"}),
-    "cifar100": Archive("cifar-100-python.tar.gz", "cifar-100-python", b"fine_labels", {
-        "train": "16019d7e3df5f24257cddd939b257f8d",
-        "test": "f0ef6b0ae62326f3e7ffdfab6717acfc"}),
+    # A right hand becomes a left one, and clockwise counter clockwise.
+    "dvsgesture": Spec((128, 128, 2), 11, 1176, 288, mirrored="another"),
+    "dvsgesture_tonic": Spec((128, 128, 2), 11, 1077, 264, mirrored="another"),
 }
 # fmt: on
 
@@ -152,7 +123,11 @@ def load(
             splits |= {"train": whole.pick(~held), "validation": whole.pick(held)}
         return splits
     else:
-        splits = digits() if name == "digits" else cifar(name, data_dir, cache_dir)
+        if name == "digits":
+            splits = digits()
+        else:
+            read = cifar.load(name, data_dir, cache_dir)
+            splits = {part: Split(*arrays) for part, arrays in read.items()}
         for part, expected in (("train", known.train), ("test", known.test)):
             check_images(name, part, splits[part], known, expected)
     if validation_split:
@@ -234,120 +209,6 @@ def digits():
     seen, fifth = index < 1437, index % 5 == 4
     parts = {"train": seen & ~fifth, "test": seen & fifth, "unseen_writers": ~seen}
     return {name: Split(images[part], labels[part]) for name, part in parts.items()}
-
-
-def cifar(name, data_dir="", cache_dir=""):
-    """CIFAR-10 or -100 (fine labels), from the first of these that is there.
-
-    The official python archive (https://www.cs.toronto.edu/~kriz/cifar.html) unpacked in
-    `data_dir` or as `data_dir`, its tar.gz in `data_dir`, a folder of tensorflow-datasets.
-    Returns {"train": Split, "test": Split}. Raises DataError where none can be read.
-    """
-    root = recordings.home(data_dir)
-    archive = ARCHIVES[name]
-    folder, packed, prepared = root / archive.folder, root / archive.file, root / name
-    # CIFAR-100's files have common names, so a folder of another name must hold them all.
-    whole = root.name == archive.folder or all((root / file).is_file() for file in archive.md5)
-    if whole and not folder.is_dir():
-        folder = root
-    try:
-        if folder.is_dir():
-            contents = {file: (folder / file).read_bytes() for file in archive.md5}
-            return _from_pickles(archive, contents, folder)
-        if packed.is_file():
-            return _from_pickles(archive, _untar(archive, packed), packed)
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise DataError(f"{name}: cannot read the official archive in {root}: {error}") from error
-    if version := newest_version(prepared):
-        return _from_tfds(name, version, cache_dir)
-    raise DataError(
-        f"{name} was not found. Looked for\n"
-        f"  {root / archive.folder}{os.sep}  (the official archive, unpacked)\n"
-        f"  {root / next(iter(archive.md5))}  (a file of it)\n"
-        f"  {packed}  (the official archive)\n"
-        f"  {prepared / '<version>' / 'dataset_info.json'}  (prepared by tensorflow-datasets)\n"
-        f"Either download {archive.file} (170 MB) from https://www.cs.toronto.edu/~kriz/cifar.html "
-        f"and set data_dir to the folder it is in, or {_prepare(name, root)}"
-    )
-
-
-def _untar(archive, packed):
-    """{file: bytes} of the archive's members; one pass, and nothing is written to disk."""
-    contents = {}
-    with tarfile.open(packed, "r|gz") as tar:
-        for member in tar:
-            path = PurePosixPath(member.name)
-            if member.isfile() and path.parent.name == archive.folder and path.name in archive.md5:
-                contents[path.name] = tar.extractfile(member).read()
-    if missing := archive.md5.keys() - contents.keys():
-        raise DataError(f"{packed} holds no {archive.folder}/{min(missing)}")
-    return contents
-
-
-class _NumpyOnly(pickle.Unpickler):
-    """Unpickles arrays and plain values, and refuses every other class and function."""
-
-    def find_class(self, module, name):
-        wanted = f"{module}.{name}".replace("numpy.core.", "numpy._core.")
-        if wanted == "numpy.dtype":
-            # Old pickles give the flags as 0 and 1, which some NumPy 2 releases warn about.
-            return lambda kind, align=False, copy=False: np.dtype(kind, bool(align), bool(copy))
-        allowed = {
-            "numpy._core.multiarray._reconstruct": np._core.multiarray._reconstruct,
-            "numpy.ndarray": np.ndarray,
-            "_codecs.encode": codecs.encode,
-        }
-        if wanted not in allowed:
-            raise pickle.UnpicklingError(f"{module}.{name} has no place in a CIFAR file")
-        return allowed[wanted]
-
-
-def _from_pickles(archive, contents, where):
-    images, labels = [], []
-    for file, published in archive.md5.items():
-        # Unpickling runs what a file says, so it must be the published one.
-        found = hashlib.md5(contents[file], usedforsecurity=False).hexdigest()
-        if found != published:
-            raise DataError(
-                f"{where}: {file} is damaged or another file: MD5 {found}, expected {published}"
-            )
-        try:
-            values = _NumpyOnly(io.BytesIO(contents[file]), encoding="bytes").load()
-        except pickle.UnpicklingError as error:
-            raise DataError(f"{where}: {file}: {error}") from error
-        # Planes of red, green and blue, one after the other.
-        images.append(values[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-        labels.append(np.array(values[archive.labels], np.int32))
-    train = Split(np.ascontiguousarray(np.concatenate(images[:-1])), np.concatenate(labels[:-1]))
-    return {"train": train, "test": Split(np.ascontiguousarray(images[-1]), labels[-1])}
-
-
-def _prepare(name, root):
-    # tensorflow-datasets 4.9 imports importlib_resources when preparing without requiring it.
-    return (
-        "prepare it once (downloads 170 MB; preparing, not reading, needs `pip install "
-        "tensorflow-datasets tensorflow importlib_resources`):\n"
-        '  python -c "import tensorflow_datasets as tfds; '
-        f"tfds.builder('{name}', data_dir='{root}', file_format='array_record')"
-        '.download_and_prepare()"'
-    )
-
-
-def _from_tfds(name, folder, cache_dir):
-    """Splits of a folder that tensorflow-datasets prepared, in either of its formats."""
-    splits = {}
-    opened = {part: Records(name, folder, part, cache_dir) for part in ("train", "test")}
-    print(f"decoding {name} from {folder} (10 s to 2 min)", flush=True)
-    for part, records in opened.items():
-        # One thread: decoding small images holds the interpreter's lock, two were half as fast.
-        examples = [(records.example(i), i) for i in range(len(records))]
-        if "id" in examples[0][0]:
-            # Shuffled when prepared; the id restores one order for every copy.
-            examples.sort(key=lambda example: example[0]["id"])
-        labels = np.array([example["label"] for example, _ in examples], np.int32)
-        images = [np.asarray(records.image(example["image"], i)) for example, i in examples]
-        splits[part] = Split(np.stack(images), labels)
-    return splits
 
 
 def steps_per_epoch(examples, batch_size):

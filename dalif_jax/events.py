@@ -7,6 +7,8 @@ A recording is a structured array of EVENT, in the order of time. Frames are cou
 import numpy as np
 
 EVENT = np.dtype([("t", np.int64), ("x", np.int16), ("y", np.int16), ("p", np.int8)])
+LARGEST = {"t": 2**53, "x": 2**15, "y": 2**15}  # magnitudes that are kept to the unit
+JITTER = 10_000  # us by which neighbours may be out of order
 SPLITS_BY = ("number", "time")
 RESIZES = ("sum", "bilinear")
 
@@ -20,11 +22,47 @@ class BadRecording(ValueError):
 
 
 def make_events(t, x, y, p):
-    """EVENT array of equally long columns; t in microseconds, p nonzero where it got brighter."""
-    events = np.empty(len(t), EVENT)
-    for name, column in (("t", t), ("x", x), ("y", y), ("p", np.asarray(p) != 0)):
+    """EVENT array of equally long columns.
+
+    Args:
+      t: microseconds, whole numbers.
+      x, y: pixels, whole numbers.
+      p: polarity, 1 where it got brighter; else 0 or, in other files, -1.
+    Raises:
+      BadRecording: a column holds something else.
+    """
+    events, on = np.empty(len(t), EVENT), np.asarray(p) == 1
+    if not any((on | (np.asarray(p) == off)).all() for off in (0, -1)):
+        found = ", ".join(f"{value:g}" for value in np.unique(p)[:5])
+        raise BadRecording(f"polarities {found} ...: neither 0 and 1 nor -1 and 1")
+    for name, column in (("t", t), ("x", x), ("y", y)):
+        column = np.asarray(column)
+        if column.dtype.kind == "f" and np.any(column != np.rint(column)):  # NaN is not itself
+            raise BadRecording(f"{name} is not a whole number everywhere")
+        if len(column) and not -LARGEST[name] < column.min() <= column.max() < LARGEST[name]:
+            raise BadRecording(f"{name} reaches from {column.min()} to {column.max()}")
         events[name] = column
+    events["p"] = on
     return events
+
+
+def unwrap(t, bits):
+    """Times of a counter of so many bits, which begins anew at 0: int64, going on instead.
+
+    A fall by more than half of its range is such a beginning, a smaller one is left for `check`;
+    events that are late by a little stay before it.
+
+    Raises:
+      BadRecording: a leap ahead by more than half of its range.
+    """
+    t = np.asarray(t).astype(np.int64)
+    steps, half = np.diff(t, prepend=t[:1]), 2 ** (bits - 1)
+    turns = np.cumsum((steps < -half).astype(np.int64) - (steps > half))
+    times = t + (turns << bits)
+    early = times[turns < 0]
+    if ((early < t[:1] - JITTER) | (early > t[:1])).any():
+        raise BadRecording(f"time leaps ahead by {steps.max():,} us, half of its range")
+    return times
 
 
 def check(events, sensor):
@@ -34,7 +72,7 @@ def check(events, sensor):
       events: EVENT array.
       sensor: (H, W) of the camera, in pixels.
     Raises:
-      BadRecording: no events, or some outside the sensor.
+      BadRecording: no events, some outside the sensor, or a clock that was set back.
     """
     if not len(events):
         raise BadRecording("no events")
@@ -46,7 +84,16 @@ def check(events, sensor):
                 f"{outside} of {len(events)} events outside the sensor: {name} reaches from "
                 f"{low} to {high}, the sensor from 0 to {size - 1}"
             )
-    if (np.diff(events["t"]) < 0).any():
+    steps = np.diff(events["t"])
+    if (steps < 0).any():
+        # Jitter is sorted, and so is a file in quite another order. A few falls in a file that is
+        # in order otherwise are not: after each, time is counted from somewhere else.
+        falls = np.flatnonzero(steps < -JITTER)
+        if 0 < len(falls) <= max(1, len(steps) // 20):
+            raise BadRecording(
+                f"time falls back by {-steps[falls[0]]:,} us after event {falls[0]}: its clock was "
+                "set anew, or it is two recordings in one file"
+            )
         events = events[np.argsort(events["t"], kind="stable")]
     return events
 

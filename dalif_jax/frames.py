@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
 import zipfile
 from concurrent.futures.process import BrokenProcessPool
@@ -21,10 +22,10 @@ import joblib
 import numpy as np
 from filelock import FileLock
 
-from dalif_jax import recordings
+from dalif_jax import cache, recordings
 from dalif_jax.events import BadRecording, DataError, to_frames
 
-FORMAT = 1  # of the cache; another number lets old ones lie
+FORMAT = 2  # of the cache; another number lets old ones lie
 PART = 32  # recordings in a part
 UNSAFE = ("aedat4",)  # readers whose decoder can abort its process on a damaged file
 
@@ -45,27 +46,48 @@ def load(source, settings, cache_dir="", workers=0):
     Args:
       source: recordings.Source.
       settings: FrameSettings.
-      cache_dir: where caches lie; "" means $XDG_CACHE_HOME/dalif_jax/frames.
+      cache_dir: where caches lie; "" means $XDG_CACHE_HOME/dalif_jax/frames. Where nothing can be
+        written there, frames are made for this process alone, and a line says so.
       workers: processes that convert; 0 means one a core.
     Returns:
       {split: (frames [N, T, H, W, 2], labels int32 [N])}; frames memory-mapped, in the narrowest
       unsigned type that holds every count, or float32 (bilinear).
     Raises:
-      DataError: a recording cannot be used (and `skip_bad` is off); names set, split and file.
+      DataError: a recording cannot be used (and `skip_bad` is off); names set, split and file. A
+        damaged cache, or no room anywhere.
     """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dalif_jax" / "frames"
-    root = Path(cache_dir or home).expanduser()
-    root.mkdir(parents=True, exist_ok=True)
     about = describe(source, settings)
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    height, width = settings.size
-    name = f"{source.name}-T{settings.timesteps}-{height}x{width}-{digest[:16]}"
-    folder = root / name
-    if not folder.is_dir():
-        with FileLock(root / f"{name}.lock"):
-            if not folder.is_dir():  # another process may have made it meanwhile
-                _convert(source, settings, about, folder, workers)
+    size = "x".join(map(str, settings.size))
+    name = f"{source.name}-T{settings.timesteps}-{size}-{digest[:16]}"
+    try:
+        root = cache.folder(cache_dir, "frames")
+        folder = root / name
+        if not folder.is_dir():
+            root.mkdir(parents=True, exist_ok=True)
+            with FileLock(root / f"{name}.lock"):
+                if not folder.is_dir():  # another process may have made it meanwhile
+                    _convert(source, settings, about, folder, workers)
+    except OSError as error:
+        cache.say_not_kept(f"{source.name}: its frames are", error)
+        return _convert_for_now(source, settings, about, name, workers, error)
     return _open(folder)
+
+
+def _convert_for_now(source, settings, about, name, workers, before):
+    """As `load`, by way of a folder for temporary files, which is gone when this returns."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="dalif_jax-") as temporary:
+            folder = Path(temporary) / name
+            _convert(source, settings, about, folder, workers)
+            # What is mapped stays readable without its name.
+            return _open(folder)
+    except OSError as error:
+        raise DataError(
+            f"{source.name}: its frames fit neither the cache ({before}) nor "
+            f"{tempfile.gettempdir()} ({error}): make room, or name another folder by "
+            "--config.cache_dir=FOLDER of train.py, XDG_CACHE_HOME or TMPDIR"
+        ) from error
 
 
 def describe(source, settings):
@@ -93,20 +115,22 @@ def describe(source, settings):
 
 
 def _open(folder):
-    about = json.loads((folder / "about.json").read_text())
-    if about["skipped"]:
-        print(
-            f"{about['dataset']}: {len(about['skipped'])} recordings could not be used and are "
-            f"left out; {folder / 'about.json'} lists them",
-            flush=True,
-        )
-    splits = {}
-    for split, examples in about["examples"].items():
-        frames = np.load(folder / f"{split}.npy", mmap_mode="r")
-        labels = np.load(folder / f"{split}_labels.npy")
-        if len(frames) != examples or len(labels) != examples:
-            raise DataError(f"the cache {folder} is damaged: delete it, it will be made again")
-        splits[split] = frames, labels
+    try:
+        about, splits = json.loads((folder / "about.json").read_text()), {}
+        skipped = about["skipped"]
+        for split, examples in about["examples"].items():
+            frames = np.load(folder / f"{split}.npy", mmap_mode="r")
+            labels = np.load(folder / f"{split}_labels.npy")
+            if len(frames) != examples or len(labels) != examples:
+                raise ValueError(f"{split} has not {examples} examples")
+            splits[split] = frames, labels
+    except Exception as error:  # NumPy's parser of the header raises of many kinds
+        again = "delete it, it will be made again"
+        raise DataError(f"the cache {folder} is damaged ({error}): {again}") from error
+    if skipped:
+        name = about["dataset"]
+        print(f"{name}: {len(skipped)} recordings could not be used and are left out; "
+              f"{folder / 'about.json'} lists all; first: {skipped[0]}", flush=True)  # fmt: skip
     return splits
 
 

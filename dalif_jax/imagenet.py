@@ -7,9 +7,9 @@ of (seed, step, place in the global batch), so that neither threads nor processe
 import numpy as np
 from PIL import Image
 
-from dalif_jax import recordings
 from dalif_jax.events import DataError
-from dalif_jax.records import Records, newest_version
+from dalif_jax.records import Records, newest_version, passed_over
+from dalif_jax.shelf import DATA_DIR, home
 
 CROP = 4  # the stream of randomness of the crops; data.py and training.py use others of the seed
 SCALE = (0.08, 1.0)  # of a crop's area to the image's
@@ -125,21 +125,22 @@ def load(name, data_dir, spec, cache_dir="", partial=False):
     Raises:
       DataError: not there, damaged, or not whole and not `partial`.
     """
-    root = recordings.home(data_dir)
-    folder = newest_version(root / "imagenet2012")
+    root = home(data_dir)
+    prepared = root / "imagenet2012"
+    folder = newest_version(prepared)
     if folder is None:
         raise DataError(
             f"{name} was not found. Looked for\n"
-            f"  {root / 'imagenet2012' / '<version>' / 'dataset_info.json'}\n"
+            f"  {prepared / '<version>' / 'dataset_info.json'}{passed_over(prepared)}\n"
             "Put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar of https://image-net.org in "
             f"{root / 'downloads' / 'manual'} and prepare it once (preparing, not reading, needs "
             "`pip install tensorflow-datasets tensorflow importlib_resources`):\n"
             '  python -c "import tensorflow_datasets as tfds; '
             f"tfds.builder('imagenet2012', data_dir='{root}', file_format='array_record')"
             '.download_and_prepare()"\n'
-            "A folder that was prepared as TFRecord is read as it is"
+            f"A folder that was prepared as TFRecord is read as it is. {DATA_DIR}"
         )
-    splits = {}
+    splits, found = {}, []
     for part, official in PARTS.items():
         records, expected = Records(name, folder, official, cache_dir), getattr(spec, part)
         if len(records) != expected and not partial:
@@ -148,4 +149,8 @@ def load(name, data_dir, spec, cache_dir="", partial=False):
                 "--config.partial_data=True takes what there is"
             )
         splits[part] = ImageNet(records, spec.shape[0], spec.classes)
+        found.append(f"{official} {len(records):,} of {expected:,} records")
+        if unused := records.unused():
+            found.append(f"{len(unused)} files its description does not name ({unused[0]})")
+    print(f"{name} from {folder}: {', '.join(found)}", flush=True)
     return splits

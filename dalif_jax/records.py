@@ -19,10 +19,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dalif_jax import cache
 from dalif_jax.events import DataError
 
 HEADER = struct.Struct("<QI")  # a record's length and the checksum of those eight bytes
 CHECKSUM = struct.Struct("<I")  # of its bytes, after them
+VERSION = re.compile(r"\d+\.\d+\.\d+", re.ASCII)
 
 
 class Records:
@@ -52,13 +54,20 @@ class Records:
         if self.tfrecord:
             self.starts = _index(name, part, self.paths, self.counts, cache_dir)
         else:
-            self.source = _array_records(self.paths, self.counts)
+            self.source = _array_records(name, part, self.paths, self.counts)
 
     def __reduce__(self):
         return Records, self.arguments
 
     def __len__(self):
         return self.ends[-1]
+
+    def unused(self):
+        """Names of files of the split that the folder's description does not name."""
+        names = {path.name for path in self.paths}
+        shard = re.compile(rf".*-{re.escape(self.part)}\..*-\d{{5}}-of-\d{{5}}")
+        there = {path.name for path in self.paths[0].parent.iterdir()}
+        return sorted(name for name in there - names if shard.fullmatch(name))
 
     def where(self, i):
         """What a message calls record i: set, split, number, and its place in a file."""
@@ -110,12 +119,23 @@ def read_description(name, folder, part):
             f"{name}: {folder} needs a package: {error}; pip install tensorflow-datasets"
         ) from error
     try:
-        info = tfds.builder_from_directory(folder).info
-        if part not in info.splits:
-            raise KeyError(f"no split {part!r}, but {', '.join(info.splits) or 'none'}")
-        split = info.splits[part]
+        try:
+            info = tfds.builder_from_directory(folder).info
+            features, splits = info.features, info.splits
+        except ParseError as error:
+            if "no field named" not in str(error):
+                raise
+            features, splits = _read_newer(folder)
+            unknown = str(error).splitlines()[0]
+            print(f"{name}: a newer tensorflow-datasets prepared {folder}; what is not known here "
+                  f"is passed over: {unknown}", flush=True)  # fmt: skip
+        if part not in splits:
+            raise KeyError(f"no split {part!r}, but {', '.join(splits) or 'none'}")
+        split = splits[part]
+        if not split.shard_lengths:
+            raise ValueError(f"split {part!r} has no files")
         tfrecord = split.filename_template.filetype_suffix == "tfrecord"
-        return info.features, split.filepaths, split.shard_lengths, tfrecord
+        return features, split.filepaths, split.shard_lengths, tfrecord
     except (
         OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ParseError,
     ) as error:  # fmt: skip
@@ -123,18 +143,63 @@ def read_description(name, folder, part):
         raise DataError(f"{name}: {folder} is damaged or not {name}: {error}") from error
 
 
-def newest_version(prepared):
-    """The newest version's folder below `prepared`, by number; None if there is none."""
-    versions = [path.parent for path in Path(prepared).glob("[0-9]*/dataset_info.json")]
-    # 3.0.10 is after 3.0.2.
-    return max(
-        versions, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)], default=None
+def _read_newer(folder):
+    """(features, splits) of a folder whose description has fields that are not known here."""
+    import tensorflow_datasets as tfds
+    from google.protobuf import json_format
+    from tensorflow_datasets.core import naming, splits
+    from tensorflow_datasets.core.proto import dataset_info_pb2, feature_pb2
+
+    folder = Path(folder)
+    text = (folder / "dataset_info.json").read_text()
+    about = json_format.Parse(text, dataset_info_pb2.DatasetInfo(), ignore_unknown_fields=True)
+    text = (folder / "features.json").read_text()
+    known = json_format.Parse(text, feature_pb2.Feature(), ignore_unknown_fields=True)
+    features = tfds.features.FeatureConnector.from_json(json_format.MessageToDict(known))
+    features.load_metadata(folder, feature_name=None)
+    template = naming.ShardedFileTemplate(
+        dataset_name=about.name, data_dir=folder, filetype_suffix=about.file_format or "tfrecord"
     )
+    return features, splits.SplitDict.from_proto(about.splits, filename_template=template)
 
 
-def _array_records(paths, counts):
+def newest_version(prepared):
+    """The newest version's folder below `prepared`, by number; None if there is none.
+
+    A version is called N.N.N and no more: `5.1.0.incompleteA7B9C2` is one that was never finished,
+    `5.1.0-old` one that was set aside.
+    """
+    versions = [path.parent for path in Path(prepared).glob("*/dataset_info.json")]
+    versions = [path for path in versions if VERSION.fullmatch(path.name)]
+    # 3.0.10 is after 3.0.2.
+    return max(versions, key=lambda path: [int(n) for n in path.name.split(".")], default=None)
+
+
+def passed_over(prepared):
+    """What a message says of the folders below `prepared` when none is a version; "" if none."""
+    there = Path(prepared)
+    names = sorted(path.name for path in there.iterdir() if path.is_dir()) if there.is_dir() else []
+    return f"; no finished version: {', '.join(names)}" if names else ""
+
+
+def _array_records(name, part, paths, counts):
     from array_record.python.array_record_data_source import ArrayRecordDataSource
+    from array_record.python.array_record_module import ArrayRecordReader
 
+    def check(path, count):
+        try:
+            reader = ArrayRecordReader(str(path))
+            found = reader.num_records()
+            reader.close()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise DataError(f"{name} {part}: {path} is damaged: {error}; copy it anew") from error
+        if found != count:
+            raise DataError(
+                f"{name} {part}: {path} holds {found} records, its dataset_info.json says {count}"
+            )
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(check, paths, counts))
     _allow_open_files(len(paths))
     # Told how long each file is, it opens none before it is read.
     return ArrayRecordDataSource(
@@ -177,13 +242,11 @@ def _read(paths, ends, starts, i):
 
 def _index(name, part, paths, counts, cache_dir):
     """int64 [records]: where each begins in its file; walked once, then from the cache."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "dalif_jax"
-    root = Path(cache_dir or home).expanduser() / "records"
     stamps = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
     digest = hashlib.sha256(json.dumps([stamps, counts]).encode()).hexdigest()
-    path = root / f"{name}-{part}-{digest[:16]}.npy"
+    inside = Path("records") / f"{name}-{part}-{digest[:16]}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):  # absent or damaged: walk again
-        starts = np.load(path, mmap_mode="r")
+        starts = np.load(cache.folder(cache_dir, "") / inside, mmap_mode="r")
         if len(starts) == sum(counts):
             return starts
     print(f"looking up where the records of {name} {part} begin, once", flush=True)
@@ -191,11 +254,18 @@ def _index(name, part, paths, counts, cache_dir):
         starts = np.concatenate(
             list(pool.map(lambda pair: _walk(name, part, *pair), zip(paths, counts, strict=True)))
         )
-    root.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        np.save(file, starts)
-    temporary.replace(path)
+    try:
+        path = cache.folder(cache_dir, "") / inside
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                np.save(file, starts)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        cache.say_not_kept(f"{name} {part}: where its records begin is", error)
     return starts
 
 

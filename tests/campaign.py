@@ -22,7 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import jax  # noqa: E402  after the path
+import data_campaign  # noqa: E402  after the path
+import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
 from configs.base import get_config  # noqa: E402
@@ -234,7 +235,7 @@ def soak(folder, epochs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True)
-    parser.add_argument("--only", default="", help="kills, corruptions, fuzz or soak")
+    parser.add_argument("--only", default="", help="one part, by its name in the file")
     parser.add_argument("--corruptions", type=int, default=None, help="fewer of them")
     arguments = parser.parse_args()
     out = Path(arguments.out)
@@ -247,6 +248,8 @@ def main():
         "corruptions": lambda folder: corruptions(folder, limit=arguments.corruptions),
         "fuzz": lambda folder: fuzz(folder, 6000),
         "soak": lambda folder: soak(folder, 600),
+        "foreign_headers": lambda folder: data_campaign.foreign_headers(folder, 60),
+        "lost_samples": lambda folder: data_campaign.lost_samples(folder, 300),
     }
     for name, part in parts.items():
         if arguments.only in ("", name):

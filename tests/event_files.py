@@ -15,27 +15,35 @@ def draw_events(count, size=128, seed=0, span=100_000):
     return make_events(np.sort(rng.integers(0, span, count)), x, y, rng.integers(0, 2, count))
 
 
-def write_aedat2(path, events):
-    """As CIFAR10-DVS was published: the camera's addresses, big-endian."""
+def write_aedat2(path, events, more=b"", version=b"2.0"):
+    """As CIFAR10-DVS was published: the camera's addresses, big-endian; `more` header lines."""
     x, y = 127 - events["y"].astype(np.uint32), 127 - events["x"].astype(np.uint32)
     address = y << 8 | x << 1 | (1 - events["p"]).astype(np.uint32)
     body = np.stack([address, events["t"].astype(np.uint32)], 1).astype(">u4")
-    header = b"#!AER-DAT2.0\r\n# This is a raw AE data file\r\n# Timestamps in us\r\n"
-    path.write_bytes(header + body.tobytes())
+    header = b"#!AER-DAT" + version + b"\r\n# This is a raw AE data file\r\n# Timestamps in us\r\n"
+    path.write_bytes(header + more + body.tobytes())
 
 
-def write_aedat3(path, events, packet=1000, overflow=0):
-    """As DVS128 Gesture was published, with a packet of another type between the events."""
-    header = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n"
-    parts = [header]
-    for start in range(0, len(events), packet):
-        some = events[start : start + packet]
-        address = some["x"].astype(np.uint32) << 17 | some["y"].astype(np.uint32) << 2
-        address |= some["p"].astype(np.uint32) << 1 | 1
-        body = np.stack([address, some["t"].astype(np.uint32)], 1).astype("<u4").tobytes()
-        count = len(some)
-        parts += [struct.pack("<hhiiiiii", 1, 1, 8, 4, overflow, count, count, count), body]
-        parts += [struct.pack("<hhiiiiii", 0, 1, 8, 4, 0, 1, 1, 1), bytes(8)]
+def write_aedat3(
+    path, events, packet=1000, overflow=0, more=b"#Source 1: DVS128\r\n", counted=True
+):
+    """As DVS128 Gesture was published, with a packet of another type between the events.
+
+    The 31 bits of time are counted on in the header of each packet, unless not `counted`.
+    """
+    parts = [b"#!AER-DAT3.1\r\n#Format: RAW\r\n" + more + b"#!END-HEADER\r\n"]
+    turns = (events["t"] >> 31) + overflow
+    for turn in np.unique(turns):
+        same = events[turns == turn]
+        for start in range(0, len(same), packet):
+            some = same[start : start + packet]
+            address = some["x"].astype(np.uint32) << 17 | some["y"].astype(np.uint32) << 2
+            address |= some["p"].astype(np.uint32) << 1 | 1
+            time = (some["t"] & 2**31 - 1).astype(np.uint32)
+            body, count = np.stack([address, time], 1).astype("<u4").tobytes(), len(some)
+            passed = int(turn) * counted
+            parts += [struct.pack("<hhiiiiii", 1, 1, 8, 4, passed, count, count, count), body]
+            parts += [struct.pack("<hhiiiiii", 0, 1, 8, 4, 0, 1, 1, 1), bytes(8)]
     path.write_bytes(b"".join(parts))
 
 
@@ -45,8 +53,9 @@ def _finished(builder, identifier):
     return bytes(builder.Output())
 
 
-def write_aedat4(path, events, packet=1000):
-    """AEDAT-4 without compression: a header that names one stream of events, then packets."""
+def write_aedat4(path, events, packet=1000, size=(128, 128)):
+    """AEDAT-4 without compression: a header that names one stream of events, then packets; `size`
+    is the camera's, (H, W)."""
     builder = flatbuffers.Builder(0)
     node = '<node name="{0}" path="/mainloop/Recorder/{1}">'.format
     attribute = '<attr key="{0}" type="{1}">{2}</attr>'.format
@@ -55,7 +64,7 @@ def write_aedat4(path, events, packet=1000):
         + attribute("compression", "string", "NONE")
         + attribute("originalOutputName", "string", "events")
         + attribute("typeIdentifier", "string", "EVTS") + node("info", "outInfo/0/info/")
-        + attribute("sizeX", "int", 128) + attribute("sizeY", "int", 128)
+        + attribute("sizeX", "int", size[1]) + attribute("sizeY", "int", size[0])
         + "</node></node></node></dv>"
     )  # fmt: skip
     builder.StartObject(3)
@@ -92,6 +101,17 @@ def write_gesture_npy(path, events):
     """tonic's edition of DVS128 Gesture: x, y, p, t in milliseconds."""
     columns = [events["x"], events["y"], events["p"], events["t"] // 1000]
     np.save(path, np.stack(columns, 1).astype(np.int64))
+
+
+WRITERS = {
+    "aedat2": write_aedat2,
+    "aedat3": write_aedat3,
+    "aedat4": write_aedat4,
+    "nmnist": write_nmnist,
+    "gesture_npy": write_gesture_npy,
+}
+SUFFIX = {"aedat2": "aedat", "aedat3": "aedat", "aedat4": "aedat4", "nmnist": "bin",
+          "gesture_npy": "npy"}  # fmt: skip
 
 
 def write_gesture(root, trials, rows_of):

@@ -10,7 +10,7 @@ import pytest
 from event_files import draw_events, write_aedat2, write_gesture, write_nmnist
 from test_program import run
 
-from dalif_jax import events, recordings
+from dalif_jax import events, layouts, recordings
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "nmnist" / "nmnist-small.tar.xz"
 SHORT = (
@@ -20,7 +20,7 @@ SHORT = (
 
 
 def cifar10dvs(root):
-    for label, cls in enumerate(recordings.CIFAR_CLASSES[:3]):
+    for label, cls in enumerate(layouts.CIFAR_CLASSES[:3]):
         (root / cls).mkdir()
         for number in range(10):
             seen = draw_events(400, seed=10 * label + number)
@@ -95,6 +95,10 @@ def test_original_files_train_evaluate_and_stream(tmp_path, recipe, write, test,
         ),
         (("--config.dataset=dvsgesture", "--download"), "dvsgesture cannot be downloaded"),
         (("--config.dataset=cifar10dvs", "--config.data_dir=/no"), "cifar10dvs was not found"),
+        (
+            ("--config.dataset=dvsgesture", "--config.augment=('flip',)"),
+            "error: augment 'flip' mirrors dvsgesture's gestures into those of other classes",
+        ),
     ],
 )
 def test_bad_event_settings_are_one_clear_line(tmp_path, arguments, message):
@@ -104,6 +108,32 @@ def test_bad_event_settings_are_one_clear_line(tmp_path, arguments, message):
     )
     assert code == 2 and message in out, out
     assert "Traceback" not in out and not workdir.exists()
+
+
+def test_strays_and_an_unwritable_cache_are_a_line_each(tmp_path):
+    """The run goes on, on the very frames; what was left out and not kept is said both times."""
+    root = tmp_path / "data"
+    nmnist(root)
+    (root / "Train" / "1" / "00001 (1).bin").touch()
+    (tmp_path / "file").touch()
+    for program, arguments in (
+        ("train.py", ("--config", "configs/nmnist.py", f"--config.data_dir={root}",
+                      f"--config.cache_dir={tmp_path / 'file' / 'x'}", *SHORT)),
+        ("eval.py", ()),
+    ):  # fmt: skip
+        code, out = run(program, "--workdir", tmp_path / "run", *arguments)
+        assert code == 0 and "test: accuracy" in out, out
+        assert "12 samples used; 1 left out: 1 not named like a recording (" in out
+        assert "nmnist: its frames are not kept, for the cache cannot be written" in out
+    (root / "Test" / "1" / "00001.bin").write_bytes(b"#!AER-DAT2.0\r\n ")
+    code, out = run("eval.py", "--workdir", tmp_path / "run")
+    assert code == 2 and "00001.bin: is an AEDAT or NumPy file" in out and "Traceback" not in out
+
+
+def test_mirrored_digits_are_warned_of():
+    flip = "--config.augment=('flip',)"
+    code, out = run("train.py", "--config", "configs/digits_dvs.py", "--dry_run", flip)
+    assert code == 0 and "warning: augment 'flip' trains on mirrored digits" in out
 
 
 def test_without_tonic_the_error_names_it(tmp_path):

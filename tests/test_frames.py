@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from event_files import draw_events, write_aedat2, write_aedat4, write_nmnist
 
-from dalif_jax import frames, recordings
+from dalif_jax import frames, layouts, recordings
 from dalif_jax.events import DataError
 from dalif_jax.frames import FrameSettings
 
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Loads the simulated digits' frames in a process of its own; argument: the cache's folder.
 CHILD = """
 import sys
-from dalif_jax import frames, recordings
+from dalif_jax import frames, layouts, recordings
 source = recordings.find("digits_dvs")
 frames.load(source, frames.FrameSettings(4, (16, 16)), sys.argv[1])
 """
@@ -181,7 +182,7 @@ def test_a_bad_recording_is_refused_by_name_or_skipped_and_counted(tmp_path, cap
 
 def test_a_file_that_ends_its_decoder_is_found(tmp_path):
     """These bytes of an AEDAT-4 header abort the decoder and with it the process it runs in."""
-    for label, cls in enumerate(recordings.CIFAR_CLASSES[:2]):
+    for label, cls in enumerate(layouts.CIFAR_CLASSES[:2]):
         (tmp_path / cls).mkdir()
         for number in range(10):
             path = tmp_path / cls / f"cifar10_{cls}_{number}.aedat4"
@@ -210,3 +211,75 @@ def test_frames_do_not_depend_on_the_folders_order(tmp_path):
         results.append(frames.load(source, FrameSettings(4, (64, 64)), tmp_path / name / "cache"))
     for split in ("train", "test"):
         np.testing.assert_array_equal(results[0][split][0], results[1][split][0])
+
+
+# ---- Caches that cannot be written, or are damaged.
+
+
+def test_without_a_writable_cache_frames_are_made_for_now(tmp_path, capsys, monkeypatch):
+    source, settings = found(nmnist(tmp_path / "data")), FrameSettings(5, (34, 34))
+    kept = frames.load(source, settings, tmp_path / "cache")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for cache_dir, home in ((tmp_path / "file" / "x", None), ("", "/proc/nowhere")):
+        if home:
+            monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+            monkeypatch.setenv("HOME", home)
+        capsys.readouterr()
+        before = sorted(tmp_path.iterdir())
+        now = frames.load(source, settings, cache_dir)
+        out = capsys.readouterr().out
+        assert "nmnist: its frames are not kept" in out and "--config.cache_dir=FOLDER" in out
+        assert sorted(tmp_path.iterdir()) == before
+        for split, arrays in kept.items():
+            for ours, theirs in zip(now[split], arrays, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+
+
+LIMITED = """
+import resource, sys
+from dalif_jax import events, frames, recordings
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+source = recordings.find("nmnist", sys.argv[1], partial=True)
+try:
+    frames.load(source, frames.FrameSettings(5, (34, 34)), sys.argv[2])
+except events.DataError as error:
+    print("DataError", error)
+"""
+
+
+def test_no_room_anywhere_is_one_line_and_leaves_no_cache(tmp_path):
+    """A limit on the size of files stands for a full disk: every write beyond it fails."""
+    nmnist(tmp_path / "data")
+    arguments = [sys.executable, "-c", LIMITED, tmp_path / "data", tmp_path / "cache", "1000"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        list(map(str, arguments)), cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"DataError nmnist: its frames fit neither the cache \(.*too large", done.stdout
+    )
+    assert "--config.cache_dir=FOLDER" in done.stdout and not list(tmp_path.glob("dalif_jax-*"))
+    splits = frames.load(found(tmp_path / "data"), FrameSettings(5, (34, 34)), tmp_path / "cache")
+    assert splits["train"][0].sum() == 1200
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("about.json", b"{"),
+        ("about.json", b"[]"),
+        ("about.json", b'{"examples": {"train": 7}, "skipped": []}'),
+        ("train.npy", b""),
+        ("train.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': $$$}   "),
+        ("test_labels.npy", b"no array"),
+    ],
+)
+def test_a_damaged_cache_is_named(tmp_path, file, content):
+    source, settings = found(nmnist(tmp_path / "data")), FrameSettings(2, (8, 8))
+    frames.load(source, settings, tmp_path / "cache")
+    (folder,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+    (folder / file).write_bytes(content)
+    with pytest.raises(DataError, match=rf"the cache {folder} is damaged \(.*\): delete it"):
+        frames.load(source, settings, tmp_path / "cache")

@@ -1,6 +1,7 @@
 """ImageNet: records in both formats, crops, and batches that depend on (seed, step) alone."""
 
 import io
+import json
 import os
 import pickle
 import subprocess
@@ -93,6 +94,77 @@ def test_a_second_start_reads_the_kept_index(tfrecord, capsys):
         index.write_bytes(b"damaged")
     load(root)
     assert capsys.readouterr().out.count("looking up") == 1
+
+
+def test_an_index_that_cannot_be_kept_is_done_without(tfrecord, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    splits = load(tfrecord.parents[1], cache_dir=str(tmp_path / "file" / "x"))
+    assert len(splits["train"]) == 22
+    out = capsys.readouterr().out
+    assert out.count("where its records begin is not kept") == 2 and "--config.cache_dir=" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [
+        ("5.1.0.incompleteA7B9C2", False),
+        ("5.1.0-old2", False),
+        ("5.1.0 (1)", False),
+        ("incomplete.ESNX3A_5.1.0", False),
+        ("5.1", False),
+        ("5.0.10", True),
+    ],
+)
+def test_only_a_finished_version_is_read(tmp_path, name, whole):
+    """Its name is N.N.N and no more; what was passed over is said where none is."""
+    folder = tmp_path / "imagenet2012" / name
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text("{}")
+    assert records.newest_version(folder.parent) == (folder if whole else None)
+    if not whole:
+        with pytest.raises(DataError) as caught:
+            load(tmp_path)
+        assert f"no finished version: {name}\n" in str(caught.value)
+        assert "--data_dir=FOLDER of eval.py" in str(caught.value)
+    for version in ("5.1.0", "5.0.9"):
+        (folder.parent / version).mkdir()
+        (folder.parent / version / "dataset_info.json").write_text("{}")
+    assert records.newest_version(folder.parent).name == "5.1.0"
+
+
+@pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
+def test_what_a_newer_description_adds_is_passed_over(tfrecord, capsys, file):
+    root = tfrecord.parents[1]
+    before = [load(root)["train"].test_example(i) for i in (0, 21)]
+    about = json.loads((tfrecord / file).read_text())
+    (tfrecord / file).write_text(json.dumps(about | {"fieldOfALaterVersion": {"x": [1]}}))
+    capsys.readouterr()
+    split = load(root)["train"]
+    same([split.test_example(i) for i in (0, 21)], before)
+    out = capsys.readouterr().out
+    assert "a newer tensorflow-datasets prepared" in out and '"fieldOfALaterVersion"' in out
+    assert "train 22 of 1,281,167 records, validation 5 of 50,000 records" in out
+
+
+def test_records_and_files_beyond_the_description_are_said_or_refused(root, capsys):
+    (folder,) = (root / "imagenet2012").glob("*/")
+    shard = sorted(folder.glob("*train*"))[0]
+    more = shard.with_name(shard.name.replace("00000-of", "00007-of"))
+    more.write_bytes(shard.read_bytes())
+    load(root)
+    assert f"1 files its description does not name ({more.name})" in capsys.readouterr().out
+    more.unlink()
+    about = (folder / "dataset_info.json").read_text()
+    values = json.loads(about)
+    (train,) = (split for split in values["splits"] if split["name"] == "train")
+    found = int(train["shardLengths"][0])
+    train["shardLengths"][0] = str(found - 1)
+    (folder / "dataset_info.json").write_text(json.dumps(values))
+    try:
+        with pytest.raises(DataError, match=rf"holds {found} records, .* says {found - 1}"):
+            load(root)
+    finally:
+        (folder / "dataset_info.json").write_text(about)
 
 
 def test_damage_is_named_with_split_record_and_file(root):

@@ -6,18 +6,26 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a file imports only from lower rows.
 LAYERS = [
+    {"environment"},
     {"compiler", "keys"},
     {"surrogate", "losses", "autoaugment", "norm", "convolution", "wide_sums", "events"},
-    {"checkpoint", "runlog"},
+    {"seal", "runlog", "cache"},
+    {"step_folders"},
+    {"checkpoint"},
     {"augment", "kernel", "analysis", "aedat", "moving_digits", "records"},
-    {"event_augment", "fused", "recordings", "watching"},
-    {"frames", "neurons", "imagenet", "classes"},
+    {"event_augment", "fused", "shelf", "watching"},
+    {"layouts", "cifar", "neurons", "imagenet"},
+    {"recordings", "classes"},
+    {"frames"},
     {"data", "models"},
-    {"config", "summary", "operations", "interchange", "feed"},
+    {"summary", "graphs"},
+    {"checks", "operations", "interchange"},
+    {"config", "feed"},
+    {"recipes", "places"},
     {"training"},
     {"inside", "card"},
-    {"evaluation"},
     {"report"},
+    {"evaluation"},
     {"command"},
 ]
 ONLY_IN = {
