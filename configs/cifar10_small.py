@@ -4,8 +4,8 @@
 
 Not of the paper: DA-LIF neurons and SGD as there, but 309 thousand weights behind a strided stem,
 crop and flip alone, stronger weight decay and Nesterov momentum, for a short schedule. Expected:
-test 73.87 (73.57 to 74.16) %, 2 seeds; with seed 0 73.57 %. Last epoch, 29 min a run, AMD EPYC, 2
-cores, jax 0.10.2.
+test 73.41 (73.28 to 73.54) %, 2 seeds; with seed 0 73.54 %. Last epoch, 18 min a run, AMD EPYC, 2
+cores, jax 0.12.0.1.
 """
 
 from configs.base import get_config as base

@@ -1,6 +1,6 @@
 """The names of the classes, in the order of their labels, for pictures and tables."""
 
-from dalif_jax.recordings import CIFAR_CLASSES
+from dalif_jax.layouts import CIFAR_CLASSES
 
 CIFAR100_CLASSES = (
     "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle",

@@ -6,26 +6,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a file imports only from lower rows.
 LAYERS = [
-    {"environment"},
     {"compiler", "keys"},
     {"surrogate", "losses", "autoaugment", "norm", "convolution", "wide_sums", "events"},
-    {"seal", "runlog", "cache"},
-    {"step_folders"},
-    {"checkpoint"},
+    {"runlog", "cache", "checkpoint"},
     {"augment", "kernel", "analysis", "aedat", "moving_digits", "records"},
     {"event_augment", "fused", "shelf", "watching"},
     {"layouts", "cifar", "neurons", "imagenet"},
     {"recordings", "classes"},
     {"frames"},
     {"data", "models"},
-    {"summary", "graphs"},
-    {"checks", "operations", "interchange"},
-    {"config", "feed"},
-    {"recipes", "places"},
+    {"config", "summary", "operations", "interchange", "feed"},
     {"training"},
     {"inside", "card"},
-    {"report"},
     {"evaluation"},
+    {"report"},
     {"command"},
 ]
 ONLY_IN = {
