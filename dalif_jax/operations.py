@@ -5,7 +5,8 @@ convolutions and linear layers without their bias, 4 for each value a norm gives
 average pool gives, the window's size and 1 for each of a global one. MACs and ACs by SyOPs: the
 same with bias, 2 for each value a norm takes, 1 for each a pool takes, neurons free; what takes
 spikes counts as accumulates, times the mean of its input, all else as multiply-accumulates. All
-timesteps count, the first convolution of a static image too.
+timesteps count, the first convolution of a static image too; a linear layer's bias alone counts
+once a call, as SyOPs has it, and all timesteps are one call.
 
 `exact` counts synaptic operations as NeuroBench does (effective ACs and MACs): for each value that
 is not zero, the synapses it drives, borders and strides as they are; an AC where it is a spike, a
@@ -38,9 +39,14 @@ class Operation(NamedTuple):
     inputs: int  # values it takes
     flops: int  # paper
     operations: int  # paper: MACs, or ACs before they are weighted with the mean of the input
+    once: int  # paper: likewise, but for all timesteps together
     fan_out: np.ndarray | None  # exact: int64 [H, W], or [1, 1], synapses of an input value there
     steps: int  # exact: timesteps it runs for, 1 where a static image enters
     dense: int  # exact: synaptic operations of one step if no value were zero
+
+    def total(self, timesteps):
+        """Operations of all timesteps by the `paper` rule."""
+        return self.operations * timesteps + self.once
 
 
 def operations(model, shape, static):
@@ -107,7 +113,7 @@ def operations(model, shape, static):
 
 def _operation(path, module, taken, out, source):
     steps, inputs, outputs = taken[0], int(np.prod(taken[1:])), int(np.prod(out[1:]))
-    name, fan_out, dense = "/".join(path), None, 0
+    name, fan_out, dense, once = "/".join(path), None, 0, 0
     if isinstance(module, SpikingNeuron):
         if not module.options.membrane_bn:
             return None
@@ -120,9 +126,11 @@ def _operation(path, module, taken, out, source):
         kind, flops, count = "pool", outputs * (inputs // outputs + 1), inputs
     elif isinstance(module, nn.Dense):
         kind, flops = "linear", inputs * outputs
+        count, once = flops, outputs * module.use_bias
         fan_out = np.full((1, 1), outputs, np.int64)
     else:
         kind, flops = "conv", outputs * int(np.prod(module.kernel_size)) * taken[-1]
+        count = flops + outputs * module.use_bias
         reach = [
             _reach(size, made, k, stride, pad[0])
             for size, made, k, stride, pad in zip(
@@ -132,9 +140,8 @@ def _operation(path, module, taken, out, source):
         ]  # fmt: skip
         fan_out = np.outer(*reach) * out[-1]
     if fan_out is not None:
-        count = flops + outputs * module.use_bias
         dense = int(fan_out.sum()) * taken[-1]
-    return Operation(name, kind, source, inputs, flops, count, fan_out, steps, dense)
+    return Operation(name, kind, source, inputs, flops, count, once, fan_out, steps, dense)
 
 
 def _reach(size, made, kernel, stride, pad):
@@ -173,8 +180,8 @@ def count(table, timesteps, spikes, nonzero, neurons, examples, parameters, mac_
         rate = rates[op.source] if op.source else None
         row = {"name": op.name, "kind": op.kind, "input": op.source or "real numbers"}
         row |= {"input_rate": rate, "flops": op.flops * timesteps}
-        row["paper_macs"] = 0 if op.source else op.operations * timesteps
-        row["paper_acs"] = op.operations * timesteps * rate if op.source else 0.0
+        row["paper_macs"] = 0 if op.source else op.total(timesteps)
+        row["paper_acs"] = op.total(timesteps) * rate if op.source else 0.0
         row["exact_macs"] = row["exact_acs"] = 0
         if op.fan_out is not None:
             # Python integers: one layer of ResNet-19 on events passes 2^31 in a single example.
@@ -186,11 +193,11 @@ def count(table, timesteps, spikes, nonzero, neurons, examples, parameters, mac_
         return (macs * mac_pj + acs * ac_pj) * 1e-6
 
     macs, acs = (sum(row[key] for row in rows) for key in ("paper_macs", "paper_acs"))
-    dense = sum(op.operations for op in table)
+    dense = sum(op.total(1) for op in table)
     paper = {
         "macs": macs, "acs": acs, "flops": sum(row["flops"] for row in rows),
         "energy_uj": energy(macs, acs),
-        "ac_eligible": sum(op.operations * timesteps for op in table if op.source),
+        "ac_eligible": sum(op.total(timesteps) for op in table if op.source),
         "dense_macs": dense, "dense_energy_uj": energy(dense, 0),
     }  # fmt: skip
     all_macs, all_acs = (sum(row[key] for row in rows) for key in ("exact_macs", "exact_acs"))

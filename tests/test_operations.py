@@ -14,19 +14,19 @@ from dalif_jax.summary import neuron_layers
 # Network, classes, (T, H, W, C), static; MACs, FLOPs and accumulate-eligible operations in millions
 # and parameters, with membrane BN (Table III and its eligible part) and MACs and FLOPs without.
 TABLE_3 = [
-    ("resnet20", 100, (4, 32, 32, 3), True, "56.5498", "873.478", "811.98", "53.99", "868.37"),
+    ("resnet20", 100, (4, 32, 32, 3), True, "56.5495", "873.478", "811.98", "53.99", "868.37"),
     ("resnet18", 1000, (4, 224, 224, 3), True,
-     "974.8643", "7333.9", "6323.1", "956.40", "7296.9"),
+     "974.8613", "7333.9", "6323.1", "956.40", "7296.9"),
     ("resnet20", 10, (16, 64, 64, 2), False,
-     "863.8466", "13934.7", "12991.7", "822.95", "13852.9"),
+     "863.8464", "13934.7", "12991.7", "822.95", "13852.9"),
 ]  # fmt: skip
 
 
 def totals(network, classes, shape, static, membrane_bn):
     model = models.build(network, classes, NeuronOptions(membrane_bn=membrane_bn))
     table = operations.operations(model, shape, static)
-    macs = sum(op.operations for op in table if not op.source) * shape[0]
-    eligible = sum(op.operations for op in table if op.source) * shape[0]
+    macs = sum(op.total(shape[0]) for op in table if not op.source)
+    eligible = sum(op.total(shape[0]) for op in table if op.source)
     return macs, sum(op.flops for op in table) * shape[0], eligible
 
 
@@ -57,7 +57,7 @@ def test_the_three_energies_of_table_3(network, macs, acs, millijoule):
     name, classes, shape, static = TABLE_3[network][:4]
     model = models.build(name, classes, NeuronOptions(membrane_bn=True))
     table = operations.operations(model, shape, static)
-    eligible = sum(op.operations for op in table if op.source) * shape[0]
+    eligible = sum(op.total(shape[0]) for op in table if op.source)
     neurons = {key: layer.neurons for key, layer in neuron_layers(model, shape).items()}
     # Every neuron fires at the paper's mean rate, counted over a million examples.
     examples, rate = 10**6, acs * 1e6 / eligible
@@ -72,6 +72,17 @@ def test_the_three_energies_of_table_3(network, macs, acs, millijoule):
     assert got["acs"] == pytest.approx(acs * 1e6, rel=1e-6)
     assert f"{got['macs'] / 1e6:.2f}" == f"{macs:.2f}"
     assert f"{got['energy_uj'] / 1e3:.4f}" == millijoule
+
+
+@pytest.mark.parametrize("timesteps", [1, 2, 4, 16])
+def test_every_timestep_counts_and_the_heads_bias_once(timesteps):
+    """SyOPs' hook of a linear layer: the product for every row it is given, the bias for the call."""
+    table = operations.operations(models.build("vgg11", 7), (timesteps, 32, 32, 3), True)
+    head = next(op for op in table if op.kind == "linear")
+    assert head.total(timesteps) == timesteps * 512 * 7 + 7
+    # A convolution's hook adds the bias at every position of every row.
+    first = table[0]
+    assert first.kind == "conv" and first.total(timesteps) == timesteps * 32 * 32 * 64 * (27 + 1)
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 7])
@@ -129,7 +140,7 @@ def test_counts_are_those_of_a_run_layer_by_layer(name, static):
         spiking += binary
         row = rows[op.name]
         if binary:
-            expected = op.operations * 2 * values.mean()
+            expected = op.total(2) * values.mean()
             np.testing.assert_allclose(row["paper_acs"], expected, rtol=1e-5)
             assert row["paper_macs"] == 0
         # NeuroBench: the synapses that the values which are not zero drive.
