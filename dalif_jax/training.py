@@ -65,20 +65,29 @@ def seed_key(seed, stream):
 
 
 def make_schedule(config, steps_per_epoch):
-    """Learning rate as a function of the step: one value per optimizer step, never per epoch."""
+    """Learning rate as a function of the step: one value per optimizer step, never per epoch.
+
+    A scalar in float32, or float64 where that is switched on.
+    """
     total = config.epochs * steps_per_epoch
+    # Rounding leaves the decay a step: a warm-up is shorter than the run.
+    warmup = min(round(config.warmup_epochs * steps_per_epoch), total - 1)
     if config.schedule == "onecycle":
-        return optax.cosine_onecycle_schedule(total, config.learning_rate)
-    warmup = round(config.warmup_epochs * steps_per_epoch)
-    if config.schedule == "constant":
-        after = optax.constant_schedule(config.learning_rate)
+        curve, warmup = optax.cosine_onecycle_schedule(total, config.learning_rate), 0
+    elif config.schedule == "constant":
+        curve = optax.constant_schedule(config.learning_rate)
     else:
-        after = optax.cosine_decay_schedule(config.learning_rate, total - warmup)
-    if not warmup:
-        return after
-    return optax.join_schedules(
-        [optax.linear_schedule(0.0, config.learning_rate, warmup), after], [warmup]
-    )
+        curve = optax.cosine_decay_schedule(config.learning_rate, total - warmup)
+    if warmup:
+        rise = optax.linear_schedule(0.0, config.learning_rate, warmup)
+        curve = optax.join_schedules([rise, curve], [warmup])
+
+    def schedule(step):
+        # An int32 step divided by a number is float32 in JAX, also where float64 is switched on.
+        wide = jnp.result_type(float)
+        return jnp.asarray(curve(jnp.asarray(step, wide)), wide)
+
+    return schedule
 
 
 def weights_only(params):

@@ -1,5 +1,6 @@
 """The step: collectives, eight devices against one, data order, schedules, exact evaluation."""
 
+import math
 import re
 
 import jax
@@ -216,6 +217,29 @@ def test_schedules_at_their_landmarks():
     rates = [float(onecycle(k)) for k in range(101)]
     assert max(rates) == pytest.approx(0.1) and 25 <= np.argmax(rates) <= 35
     assert rates[-1] < 1e-4
+
+
+def test_a_float64_run_has_its_learning_rate_in_float64(x64):
+    rate, warmup, total = 0.1, 60, 1000
+    schedule = training.make_schedule(
+        config_of(epochs=50, warmup_epochs=3.0, learning_rate=rate), 20
+    )
+    for step in range(0, total, 7):
+        done = (step - warmup) / (total - warmup)
+        exact = rate * (step / warmup if done < 0 else (1 + math.cos(math.pi * done)) / 2)
+        given = schedule(jnp.int32(step))
+        assert given.dtype == jnp.float64 and given == pytest.approx(exact, rel=1e-10)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("steps", [1, 3, 10])
+@pytest.mark.parametrize("name", ["cosine", "constant"])
+def test_a_warm_up_leaves_the_full_rate_at_least_one_step(epochs, steps, name):
+    """However it rounds: 0.99 epochs of one step are none."""
+    keys = {"schedule": name, "epochs": epochs, "warmup_epochs": epochs - 0.01}
+    schedule = training.make_schedule(config_of(**keys), steps)
+    rates = [float(schedule(step)) for step in range(epochs * steps)]
+    assert max(rates) == pytest.approx(0.1) and rates[-1] == max(rates)
 
 
 def test_ema_is_the_average_by_hand():
