@@ -6,6 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a file imports only from lower rows.
 LAYERS = [
+    {"environment"},
     {"compiler", "keys"},
     {"surrogate", "losses", "autoaugment", "norm", "convolution", "wide_sums", "events"},
     {"checkpoint", "runlog"},
@@ -13,7 +14,10 @@ LAYERS = [
     {"event_augment", "fused", "recordings"},
     {"frames", "neurons", "imagenet"},
     {"data", "models"},
-    {"config", "summary", "operations", "interchange", "feed"},
+    {"summary", "graphs"},
+    {"checks", "operations", "interchange"},
+    {"config", "feed"},
+    {"recipes"},
     {"training"},
     {"inside", "card"},
     {"evaluation", "report"},

@@ -76,7 +76,7 @@ def test_the_three_energies_of_table_3(network, macs, acs, millijoule):
 
 @pytest.mark.parametrize("timesteps", [1, 2, 4, 16])
 def test_every_timestep_counts_and_the_heads_bias_once(timesteps):
-    """SyOPs' hook of a linear layer: the product for every row it is given, the bias for the call."""
+    """SyOPs' hook of a linear layer: the product for every row it takes, the bias for the call."""
     table = operations.operations(models.build("vgg11", 7), (timesteps, 32, 32, 3), True)
     head = next(op for op in table if op.kind == "linear")
     assert head.total(timesteps) == timesteps * 512 * 7 + 7
