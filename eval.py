@@ -20,11 +20,11 @@ from absl import app, flags
 from dalif_jax import card, compiler, config, data, report, training
 from dalif_jax.checkpoint import Checkpoints
 from dalif_jax.command import (
+    MayBeReadOnly,
     accelerator_warning,
     compilation_cache,
     devices,
     folder,
-    may_be_read_only,
     parse_flags,
     report_errors,
 )
@@ -85,7 +85,7 @@ def main(_):
         if name != "train":
             feeds[name] = feed_of(split, program, settings, 1)
             results[name] = evaluate(program, state, feeds[name], settings, structure)
-    guard = may_be_read_only(workdir)
+    guard = MayBeReadOnly(workdir)
     values = write_report(workdir, settings, state, step, which, results, guard)
     if given:
         print(card.agreement(stated, values))
@@ -94,7 +94,7 @@ def main(_):
         for path in card.export(export, *exported, nir=flags.FLAGS.nir):
             print(f"wrote {path}")
     if workdir:
-        with may_be_read_only(workdir):
+        with guard:
             for path in report.write(workdir, settings, values, state, feeds["test"], sample):
                 print(f"drew {path}")
 

@@ -199,9 +199,9 @@ def report_errors(main):
         except MISTAKES as error:
             stop(error)
         except OSError as error:
-            if error.filename is None:
+            if error.strerror is None:
                 raise
-            stop(f"{error.filename}: {error.strerror}")
+            stop(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
         except NonFinite as error:
             stop(error, code=1)
 
@@ -231,18 +231,29 @@ def folder(path, flag):
     return whole
 
 
-@contextlib.contextmanager
-def may_be_read_only(workdir):
-    """For what is written after the answer was printed: where it cannot be, a line says so."""
-    try:
-        yield
-    except OSError as error:
-        print(
-            f"not written: {error.filename or workdir}: {error.strerror}. --export=FOLDER writes a "
-            "card elsewhere; a copy of the run can be drawn",
-            file=sys.stderr,
-            flush=True,
-        )
+class MayBeReadOnly:
+    """Context for what is written into a run after the answer was printed: where that cannot be,
+    one line says so and how to have it, and the program goes on."""
+
+    def __init__(self, workdir):
+        self.workdir, self.failed = workdir, False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, _):
+        if not isinstance(error, OSError):
+            return False
+        if not self.failed:
+            print(
+                f"not written into {self.workdir}: eval.json, figures, report.html: "
+                f"{error.strerror}. --export=FOLDER writes weights and figures elsewhere, and a "
+                "copy of the run can be evaluated whole",
+                file=sys.stderr,
+                flush=True,
+            )
+        self.failed = True
+        return True
 
 
 def compilation_cache():
