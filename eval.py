@@ -19,17 +19,10 @@ from absl import app, flags
 
 from dalif_jax import card, compiler, config, data, report, training
 from dalif_jax.checkpoint import Checkpoints
-from dalif_jax.command import (
-    MayBeReadOnly,
-    accelerator_warning,
-    compilation_cache,
-    devices,
-    folder,
-    parse_flags,
-    report_errors,
-)
+from dalif_jax.command import accelerator_warning, devices, parse_flags, report_errors
 from dalif_jax.evaluation import evaluate, structure_of, write_report
 from dalif_jax.feed import feed_of
+from dalif_jax.places import MayBeReadOnly, compilation_cache, folder
 
 flags.DEFINE_string("workdir", None, "The run to evaluate.")
 flags.DEFINE_enum("checkpoint", "newest", ["newest", "best"], "Which of the run's checkpoints.")

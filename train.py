@@ -23,9 +23,7 @@ from dalif_jax.command import (
     NonFinite,
     Signals,
     accelerator_warning,
-    compilation_cache,
     devices,
-    folder,
     join_cluster,
     only_one,
     parse_flags,
@@ -33,6 +31,7 @@ from dalif_jax.command import (
 )
 from dalif_jax.evaluation import Interrupted, evaluate, structure_of, write_report
 from dalif_jax.feed import feed_of
+from dalif_jax.places import compilation_cache, folder
 from dalif_jax.runlog import Progress, RunLog
 
 config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)

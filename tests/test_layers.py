@@ -17,7 +17,7 @@ LAYERS = [
     {"summary", "graphs"},
     {"checks", "operations", "interchange"},
     {"config", "feed"},
-    {"recipes"},
+    {"recipes", "places"},
     {"training"},
     {"inside", "card"},
     {"evaluation", "report"},
