@@ -151,6 +151,8 @@ def parse_flags(argv):
     except (flags.Error, config.ConfigError) as error:
         stop(error)
     except (AttributeError, KeyError) as error:
+        if "has no attribute 'get_config'" in str(error):
+            stop(f"--config={recipe} has no function get_config, as every recipe has")
         # ml_collections names the key, but not what is declared or where it was wrong.
         key = re.search(r"[\"'](\w+)[\"']", str(error).replace("\\", ""))
         where = "on the command line"

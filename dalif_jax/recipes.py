@@ -87,7 +87,7 @@ def fit_warm_up(settings, overridden, given):
 
 def help_text():
     """How a recipe is named and its keys are set: every recipe, the main keys."""
-    width = max(map(len, known()))
+    width = max(map(len, known()), default=0)
     lines = ["recipes, for --config:"]
     lines += [f"  {path:<{width}}  {first}" for path, first in known().items()]
     lines += [
