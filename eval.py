@@ -7,6 +7,10 @@ python eval.py --workdir runs/digits --export runs/digits/card  # weights, figur
 python eval.py --card runs/digits/card  # measures a card again
 """
 
+import dalif_jax.environment  # noqa: F401  before anything imports JAX
+
+# isort: split
+
 import sys
 from pathlib import Path
 
@@ -15,14 +19,10 @@ from absl import app, flags
 
 from dalif_jax import card, compiler, config, data, report, training
 from dalif_jax.checkpoint import Checkpoints
-from dalif_jax.command import (
-    accelerator_warning,
-    compilation_cache,
-    parse_flags,
-    report_errors,
-)
+from dalif_jax.command import accelerator_warning, devices, parse_flags, report_errors
 from dalif_jax.evaluation import evaluate, structure_of, write_report
 from dalif_jax.feed import feed_of
+from dalif_jax.places import MayBeReadOnly, compilation_cache, folder
 
 flags.DEFINE_string("workdir", None, "The run to evaluate.")
 flags.DEFINE_enum("checkpoint", "newest", ["newest", "best"], "Which of the run's checkpoints.")
@@ -35,26 +35,30 @@ flags.DEFINE_string("data_dir", None, "Where the data lies now, if not where the
 
 @report_errors
 def main(_):
-    workdir, which, given = flags.FLAGS.workdir, flags.FLAGS.checkpoint, flags.FLAGS.card
+    which = flags.FLAGS.checkpoint
+    workdir, given, export = (
+        flags.FLAGS[name].value and folder(flags.FLAGS[name].value, name)
+        for name in ("workdir", "card", "export")
+    )
     if not workdir and not given:
         raise config.ConfigError("--workdir is missing: the folder of the run to evaluate")
     if workdir and given:
         raise config.ConfigError("--workdir names a run and --card a card; give one of them")
     if given and flags.FLAGS["sample"].present:
         raise config.ConfigError("--sample draws into a run's workdir; a card has none")
+    count = devices()
     accelerator_warning()
     compilation_cache()
     compiler.check()
 
     settings = config.load(workdir or given)
-    if settings.dtype == "float64":
-        jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_enable_x64", settings.dtype == "float64")
     if given:
         settings, program, state, stated = card.load(given)
         step, which, workdir = stated["step"], stated["checkpoint"], None
     else:
-        config.fit_batches(settings, jax.device_count())
-        config.validate(settings, jax.device_count())
+        config.fit_batches(settings, count)
+        config.validate(settings, count)
         with Checkpoints(Path(workdir) / "checkpoints", settings.keep, create=False) as checkpoints:
             step = checkpoints.best() if which == "best" else checkpoints.newest()
             if step is None:
@@ -74,15 +78,19 @@ def main(_):
         if name != "train":
             feeds[name] = feed_of(split, program, settings, 1)
             results[name] = evaluate(program, state, feeds[name], settings, structure)
-    values = write_report(workdir, settings, state, step, which, results)
-    if flags.FLAGS.export:
+    guard = MayBeReadOnly(workdir)
+    values = write_report(workdir, settings, state, step, which, results, guard)
+    if given:
+        print(card.agreement(stated, values))
+    if export:
         exported = (settings, program.model, state, values)
-        for path in card.export(flags.FLAGS.export, *exported, nir=flags.FLAGS.nir):
+        for path in card.export(export, *exported, nir=flags.FLAGS.nir):
             print(f"wrote {path}")
     if workdir:
-        *drawn, page = report.write(workdir, settings, values, state, feeds["test"], sample)
-        print("drew " + ", ".join(path.name for path in drawn))
-        print(f"all of it on one page: {page}")
+        with guard:
+            *drawn, page = report.write(workdir, settings, values, state, feeds["test"], sample)
+            print("drew " + ", ".join(path.name for path in drawn))
+            print(f"all of it on one page: {page}")
 
 
 if __name__ == "__main__":

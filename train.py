@@ -3,6 +3,10 @@
 python train.py --config configs/digits.py --workdir runs/digits --config.epochs=5
 """
 
+import dalif_jax.environment  # noqa: F401  before anything imports JAX
+
+# isort: split
+
 import contextlib
 import math
 import sys
@@ -19,7 +23,7 @@ from dalif_jax.command import (
     NonFinite,
     Signals,
     accelerator_warning,
-    compilation_cache,
+    devices,
     join_cluster,
     only_one,
     parse_flags,
@@ -27,6 +31,7 @@ from dalif_jax.command import (
 )
 from dalif_jax.evaluation import Interrupted, evaluate, structure_of, write_report
 from dalif_jax.feed import feed_of
+from dalif_jax.places import compilation_cache, folder
 from dalif_jax.runlog import Progress, RunLog
 
 config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
@@ -39,16 +44,20 @@ flags.DEFINE_bool("dry_run", False, "Check the config, print the layer table, st
 @report_errors
 def main(_):
     settings, workdir = flags.FLAGS.config, flags.FLAGS.workdir
+    if workdir:
+        workdir = folder(workdir, "workdir")
 
     # ---- What is asked for, checked before anything is read or compiled.
     if flags.FLAGS.distributed:
         join_cluster()
+    count = devices()
     accelerator_warning()
     compilation_cache()
     compiler.check()
-    if settings.dtype == "float64":
-        jax.config.update("jax_enable_x64", True)
-    config.validate(settings, jax.device_count())
+    config.validate(settings, count)
+    jax.config.update("jax_enable_x64", settings.dtype == "float64")
+    for line in config.without_effect(settings, jax.default_backend()):
+        print(line)
     spec = data.spec(settings.dataset, settings.frame_size)
     shape = (settings.timesteps, *spec.shape)
     print(summary.table(summary.layers(training.build_model(settings), shape)))
@@ -74,6 +83,8 @@ def train(settings, workdir, shape):
     splits = config.load_data(settings)
     steps = data.steps_per_epoch(data.size(splits["train"]), settings.batch_size)
     total_steps = settings.epochs * steps
+    for line in config.check_steps(settings, steps):
+        print(line)
     first = jax.process_index() == 0  # of several processes the first alone writes
     if first:
         config.claim(workdir, settings)

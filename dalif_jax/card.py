@@ -106,6 +106,22 @@ def page(settings, report, nir_note):
     return "\n".join(lines)
 
 
+def agreement(stated, measured):
+    """A line: whether what a card states of the test set is what was measured now.
+
+    Args:
+      stated, measured: what evaluation.report gives.
+    """
+    pairs = [f"{row['accuracy']:.2%} of {row['examples']:,}" for row in (stated, measured)]
+    right = [round(row["accuracy"] * row["examples"]) for row in (stated, measured)]
+    if right[0] == right[1] and stated["examples"] == measured["examples"]:
+        return f"agrees with the card: accuracy {pairs[0]} there, {pairs[1]} here"
+    return (
+        f"DIFFERS from the card: accuracy {pairs[0]} there, {pairs[1]} here: {right[0]:,} and "
+        f"{right[1]:,} right answers"
+    )
+
+
 def load(folder):
     """Read a model card.
 

@@ -13,8 +13,9 @@ import jax
 from absl import flags, logging
 from filelock import FileLock, Timeout
 from jax.experimental import multihost_utils
+from ml_collections import config_flags
 
-from dalif_jax import __version__, compiler, config
+from dalif_jax import __version__, compiler, config, recipes
 from dalif_jax.card import CardError
 from dalif_jax.checkpoint import CheckpointError
 from dalif_jax.data import DataError
@@ -92,7 +93,12 @@ def only_one(workdir):
         yield
         return
     created = not Path(workdir).exists()
-    Path(workdir).mkdir(parents=True, exist_ok=True)
+    try:
+        Path(workdir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise config.ConfigError(
+            f"--workdir={workdir} cannot be made: {error.strerror}; name another folder"
+        ) from error
     lock = FileLock(Path(workdir) / ".lock", timeout=0)
     try:
         lock.acquire()
@@ -117,20 +123,36 @@ MISTAKES = (
 
 
 def parse_flags(argv):
-    """Parse the command line; a wrong key or file ends the program with one clear line."""
+    """Parse the command line; a wrong key or file ends the program with one clear line.
+
+    Where the recipe's warm-up no longer fits the epochs it is shortened, see recipes.fit_warm_up.
+    """
     if "--version" in argv[1:]:
         print(f"dalif_jax {__version__}, jax {jax.__version__}, Python {platform.python_version()}")
         sys.exit()
+    if {"--help", "-help", "-h", "-?"} & set(argv[1:]):
+        show_help()
+    recipe = None
     try:
+        if "config" in flags.FLAGS:
+            recipe = given(argv, "config")
+            if recipe:
+                recipes.check(recipe)
         rest = flags.FLAGS(argv)
         if len(rest) > 1:
             raise config.ConfigError(f"unexpected argument {rest[1]!r}; settings are --config.x=y")
         if "config" in flags.FLAGS and flags.FLAGS.config is None:
             raise config.ConfigError("--config is missing: a file of configs/")
+        if recipe:
+            overridden = config_flags.get_override_values(flags.FLAGS["config"])
+            if line := recipes.fit_warm_up(flags.FLAGS.config, overridden, recipe):
+                print(line)
         return rest
     except (flags.Error, config.ConfigError) as error:
         stop(error)
     except (AttributeError, KeyError) as error:
+        if "has no attribute 'get_config'" in str(error):
+            stop(f"--config={recipe} has no function get_config, as every recipe has")
         # ml_collections names the key, but not what is declared or where it was wrong.
         key = re.search(r"[\"'](\w+)[\"']", str(error).replace("\\", ""))
         where = "on the command line"
@@ -139,6 +161,30 @@ def parse_flags(argv):
         stop(config.unknown_key(key[1], where) if key else error)
     except (OSError, TypeError, ValueError) as error:
         stop(error)
+    except Exception as error:
+        stop(recipes.failed(error, recipe) if recipe else error)
+
+
+def given(argv, flag):
+    """The value of --flag=value or --flag value on a command line; None without one."""
+    for word, after in zip(argv[1:], [*argv[2:], None], strict=True):
+        name, equals, value = word.lstrip("-").partition("=")
+        if word.startswith("-") and name == flag:
+            return value if equals else after
+    return None
+
+
+def show_help():
+    """Print what the program is, its recipes and keys where it takes any, and its flags; exit."""
+    parts = [(sys.modules["__main__"].__doc__ or "").strip()]
+    if "config" in flags.FLAGS:
+        parts.append(recipes.help_text())
+    parts.append(f"flags:\n{flags.FLAGS.main_module_help()}")
+    try:
+        print("\n\n".join(parts), flush=True)
+    except BrokenPipeError:  # a pager that was left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
 
 
 def report_errors(main):
@@ -153,6 +199,10 @@ def report_errors(main):
             return main(argv)
         except MISTAKES as error:
             stop(error)
+        except OSError as error:
+            if error.strerror is None:
+                raise
+            stop(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
         except NonFinite as error:
             stop(error, code=1)
 
@@ -164,14 +214,20 @@ def stop(error, code=2):
     sys.exit(code)
 
 
-def compilation_cache():
-    """Keep compiled programs on disk, so that the next start of the same run does not compile.
+def devices():
+    """How many devices JAX runs on.
 
-    In JAX_COMPILATION_CACHE_DIR where that is set (empty: no cache), else in the user's cache.
+    Raises:
+      ConfigError: none of the kind that JAX_PLATFORMS asks for.
     """
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "dalif_jax" / "xla"))
+    try:
+        return jax.device_count()
+    except (RuntimeError, AssertionError) as error:
+        raise config.ConfigError(
+            f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}, but JAX finds no such device: "
+            f"{str(error).splitlines()[0] if str(error) else 'none at all'}; unset it to take what "
+            "there is"
+        ) from error
 
 
 def accelerator_warning():

@@ -1,25 +1,20 @@
-"""Checking a config before anything is compiled, and what its keys stand for."""
+"""What the keys of a config stand for, and the config of a run as a file."""
 
-import difflib
 import json
-import math
-import sys
 from pathlib import Path
 
 from dalif_jax import data
-from dalif_jax.augment import AUGMENTS
-from dalif_jax.data import SPECS
-from dalif_jax.event_augment import EVENT_AUGMENTS
-from dalif_jax.events import RESIZES, SPLITS_BY
+from dalif_jax.checks import (  # noqa: F401  names that are used as this module's
+    ConfigError,
+    check_steps,
+    did_you_mean,
+    neuron_options,
+    validate,
+    without_effect,
+)
 from dalif_jax.frames import FrameSettings
 from dalif_jax.keys import get_config as base_config
-from dalif_jax.models import NETWORKS
-from dalif_jax.neurons import NEURONS, NeuronOptions
 
-DTYPES = ("float32", "bfloat16", "float64")
-REMATERIALIZE = ("auto", "on", "off")
-KERNELS = ("xla", "pallas")
-SCHEDULES = ("cosine", "onecycle", "constant")
 # Where the data lies does not change a run.
 NOT_THE_RUN = ("data_dir", "cache_dir", "data_workers")
 # What a run may be continued with: how long, and what it leaves behind when.
@@ -27,19 +22,6 @@ MAY_CHANGE = (
     "epochs", "eval_every", "checkpoint_every", "keep", "log_every", "eval_batch_size", "mac_pj",
     "ac_pj",
 )  # fmt: skip
-
-
-class ConfigError(ValueError):
-    """A setting is wrong; the message says which, its value and what would be right."""
-
-
-def neuron_options(config):
-    """NeuronOptions of a config. Raises ConfigError where the keys contradict one another."""
-    keys = (key for key in NeuronOptions.__dataclass_fields__ if key != "name")
-    try:
-        return NeuronOptions(name=config.neuron, **{key: config[key] for key in keys})
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
 
 
 def frame_settings(config):
@@ -75,107 +57,11 @@ def fit_batches(config, devices):
         config[key] = -(-config[key] // parts) * parts
 
 
-def validate(config, devices=1):
-    """Raise ConfigError for the first setting that cannot work on this number of devices."""
-    for key, table in (
-        ("model", NETWORKS),
-        ("neuron", NEURONS),
-        ("dataset", SPECS),
-        ("dtype", DTYPES),
-        ("schedule", SCHEDULES),
-        ("rematerialize", REMATERIALIZE),
-        ("kernel", KERNELS),
-        ("split_by", SPLITS_BY),
-        ("resize", RESIZES),
-    ):
-        if config[key] not in table:
-            raise ConfigError(
-                f"unknown {key} {config[key]!r}; known: {', '.join(table)}"
-                + _did_you_mean(str(config[key]), table)
-            )
-    events = SPECS[config.dataset].events
-    augments = EVENT_AUGMENTS if events else AUGMENTS
-    for name in config.augment:
-        if not isinstance(name, str) or name not in augments:
-            raise ConfigError(
-                f"unknown augment {name!r} for {config.dataset}, which holds "
-                f"{'events' if events else 'images'}; known: {', '.join(augments)}"
-            )
-
-    if "flip" in config.augment:
-        _check_flip(config.dataset)
-
-    for key, value in config.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{key}={value} is not a finite number")
-    for key in ("timesteps", "epochs", "batch_size", "eval_batch_size", "eval_every",
-                "checkpoint_every", "keep", "log_every", "accumulate"):  # fmt: skip
-        if config[key] < 1:
-            raise ConfigError(f"{key}={config[key]} must be at least 1")
-    for key in ("learning_rate", "surrogate_width"):
-        if config[key] <= 0:
-            raise ConfigError(f"{key}={config[key]} must be above 0")
-    for key in ("weight_decay", "warmup_epochs", "unroll", "crop_padding", "cutout_size",
-                "roll_pixels", "mixup", "mac_pj", "ac_pj", "frame_size", "data_workers",
-                "seed"):  # fmt: skip
-        if config[key] < 0:
-            raise ConfigError(f"{key}={config[key]} must not be negative")
-    for key in ("momentum", "label_smoothing", "ema_decay", "validation_split"):
-        if not 0 <= config[key] < 1:
-            raise ConfigError(f"{key}={config[key]} must be at least 0 and below 1")
-    if config.seed >= 2**31:
-        raise ConfigError(f"seed={config.seed} must be below 2**31")
-    if config.warmup_epochs >= config.epochs:
-        raise ConfigError(
-            f"warmup_epochs={config.warmup_epochs} must be below epochs={config.epochs}"
-        )
-    for key in ("batch_size", "eval_batch_size"):
-        if config[key] % devices:
-            nearest = max(devices, round(config[key] / devices) * devices)
-            raise ConfigError(
-                f"{key}={config[key]} does not divide evenly over {devices} devices; "
-                f"the nearest that does is {nearest}"
-            )
-    if config.batch_size % (config.accumulate * devices):
-        raise ConfigError(
-            f"batch_size={config.batch_size} does not divide evenly into accumulate="
-            f"{config.accumulate} parts on each of {devices} devices"
-        )
-    if config.frame_size and not (events or SPECS[config.dataset].streamed):
-        raise ConfigError(
-            f"frame_size={config.frame_size} is for event cameras and imagenet, "
-            f"not {config.dataset}"
-        )
-    if "autoaugment" in config.augment and SPECS[config.dataset].shape[-1] != 3:
-        raise ConfigError(f"augment 'autoaugment' needs colour images, {config.dataset} has none")
-    neuron_options(config)
-
-
-def _check_flip(dataset):
-    mirrored = SPECS[dataset].mirrored
-    if mirrored == "another":
-        raise ConfigError(
-            f"augment 'flip' mirrors {dataset}'s gestures into those of other classes, right hand "
-            "into left hand and clockwise into counter clockwise, under the old labels; use "
-            "'roll' or 'nda'"
-        )
-    if mirrored == "none":
-        print(
-            f"warning: augment 'flip' trains on mirrored digits, which {dataset} does not have",
-            file=sys.stderr,
-        )
-
-
-def _did_you_mean(word, known):
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 def unknown_key(key, where):
     """ConfigError for a key that the base config does not declare, with the nearest one."""
     known = sorted(base_config().keys())
     return ConfigError(
-        f"unknown config key {key!r} {where}{_did_you_mean(key, known)}; "
+        f"unknown config key {key!r} {where}{did_you_mean(key, known)}; "
         f"every key is declared in dalif_jax/keys.py"
     )
 
@@ -216,7 +102,7 @@ def load(workdir):
     if not path.is_file():
         raise ConfigError(f"no run in {workdir}: {path} does not exist")
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(f"{path} is not readable as JSON: {error}") from error
     return from_json(values, path)
@@ -250,5 +136,5 @@ def claim(workdir, config):
         print(f"{workdir} continues with changed settings:\n" + "\n".join(differing.values()))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(to_json(config), indent=2) + "\n")
+    temporary.write_text(json.dumps(to_json(config), indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)

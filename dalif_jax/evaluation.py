@@ -1,5 +1,6 @@
 """Evaluating a state on a whole split, exactly: every example once, spikes counted as integers."""
 
+import contextlib
 import json
 from itertools import chain
 from pathlib import Path
@@ -76,7 +77,8 @@ def evaluate(program, state, feed, config, structure, stop=lambda: False):
             for name, counted in counts[kind].items():
                 # 64 bits on the host: one layer's total can pass 2^31.
                 layers[name] = layers.get(name, 0) + counted.astype(np.int64)
-    assert total["examples"] == feed.examples, (total["examples"], feed.examples)
+    if total["examples"] != feed.examples:  # no assert: python -O must not skip it
+        raise AssertionError(f"{total['examples']} of {feed.examples} examples were evaluated")
     variables = (state.params, state.batch_stats)
     energy = operations.count(
         structure.operations,
@@ -157,22 +159,24 @@ def named(stem, which):
     return stem if which == "newest" else f"{stem}_{which}"
 
 
-def write_report(workdir, config, state, step, which, results):
-    """Write eval.json into the workdir, at once or not at all, and print it as a table.
+def write_report(workdir, config, state, step, which, results, guard=None):
+    """Print what `report` gives as a table, then write it into the workdir as eval.json, at once or
+    not at all.
 
     What is of another checkpoint than the newest has names of its own, eval_best.json. Without a
-    workdir it is printed only. Returns what `report` gives.
+    workdir it is printed only. Writing happens inside `guard`, a context manager. Returns what
+    `report` gives.
     """
     values = report(config, state, step, which, results)
+    print(format_report(values))
     if workdir is None:
-        print(format_report(values))
         return values
     path = Path(workdir) / f"{named('eval', which)}.json"
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
-    temporary.replace(path)
-    print(format_report(values))
-    print(f"wrote {path}")
+    with guard or contextlib.nullcontext():
+        temporary = path.with_suffix(".json.tmp")
+        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)
+        print(f"wrote {path}")
     return values
 
 

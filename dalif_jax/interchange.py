@@ -14,19 +14,12 @@ or counts of events. A neuron here fires at or above its threshold, in NIR above
 """
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dalif_jax import models
-from dalif_jax.neurons import NEURONS, State, membrane_threshold, reset
+from dalif_jax.graphs import DT, NotRepresentable, run  # noqa: F401  run: of what `read` gives
+from dalif_jax.neurons import NEURONS, membrane_threshold
 from dalif_jax.norm import EPSILON
-from dalif_jax.surrogate import spike
-
-DT = 1e-4  # seconds, the step that snnTorch and others assume when they read a graph
-
-
-class NotRepresentable(ValueError):
-    """A network, or a graph, holds something that the other side has no form for."""
 
 
 def to_nir(model, variables, options, shape, *, fold_gain=True, average_pool=False, dt=DT):
@@ -39,10 +32,13 @@ def to_nir(model, variables, options, shape, *, fold_gain=True, average_pool=Fal
       shape: (H, W, C) of one timestep's input.
       fold_gain: False keeps the weights and gives every neuron its r.
       average_pool: AvgPool2d nodes, for tools without SumPool2d.
+      dt: seconds of a timestep, > 0; tau is in its terms, and it is in the graph's metadata.
     Raises:
       NotRepresentable: beta outside [0, 1), a membrane norm whose scale is not positive, a decay
-        that depends on more than the layer, an unknown kind of network.
+        that depends on more than the layer, an unknown kind of network, dt that is no time.
     """
+    if not 0 < dt < np.inf:
+        raise NotRepresentable(f"dt={dt} is no time: seconds above 0")
     graph = _Graph(variables, options, fold_gain, average_pool, dt)
     height, width, channels = shape
     graph.add("input", "Input", (channels, height, width))
@@ -231,81 +227,7 @@ def read(path):
     import nir
 
     try:
-        return nir.read(str(path))
-    except (OSError, KeyError, ValueError, TypeError) as error:
+        # Its own check of shapes knows square kernels alone; `run` checks them as it goes.
+        return nir.read(str(path), type_check=False)
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
         raise NotRepresentable(f"{path} is no NIR file that can be read: {error}") from error
-
-
-def run(graph, x, dt=DT):
-    """Run a NIR graph over time with forward Euler: the importer, as a function.
-
-    Args:
-      graph: a nir.NIRGraph of Conv2d, Linear, Affine, LIF, SumPool2d, AvgPool2d, Flatten, Input and
-        Output, without cycles.
-      x: [B, T, C, H, W] or [B, T, features]; computed in its dtype.
-    Returns:
-      {node: [B, T, ...]}, what every node gives; "output" is the graph's.
-    Raises:
-      NotRepresentable: another node, a cycle, v_leak or v_reset that is not 0.
-    """
-    nodes, values = graph.nodes, {}
-    sources = {name: [a for a, b in graph.edges if b == name] for name in nodes}
-    waiting = list(nodes)
-    while waiting:
-        ready = [name for name in waiting if all(source in values for source in sources[name])]
-        if not ready:
-            raise NotRepresentable(f"the graph has a cycle through {', '.join(waiting[:3])}")
-        for name in ready:
-            taken = x if not sources[name] else sum(values[source] for source in sources[name])
-            values[name] = _apply(name, nodes[name], taken, dt)
-            waiting.remove(name)
-    return values
-
-
-def _apply(name, node, x, dt):
-    kind, fold = type(node).__name__, lambda y: y.reshape(-1, *y.shape[2:])
-    as_x = lambda value: jnp.asarray(value, x.dtype)  # noqa: E731
-    if kind in ("Input", "Output"):
-        return x
-    if kind == "LIF":
-        for key in ("v_leak", "v_reset"):
-            if np.any(getattr(node, key)):
-                raise NotRepresentable(f"{name}: {key} is not 0")
-        rate = dt / np.asarray(node.tau, np.float64)
-        beta, alpha, threshold = (
-            as_x(value) for value in (1 - rate, rate * node.r, node.v_threshold)
-        )
-
-        def step(state, current):
-            h = beta * reset(state) + alpha * current
-            fired = spike(h - threshold, "rectangle", 1.0)
-            return State(h, fired), fired
-
-        zeros = jnp.zeros((x.shape[0], *x.shape[2:]), x.dtype)
-        spikes = jax.lax.scan(step, State(zeros, zeros), jnp.moveaxis(x, 1, 0))[1]
-        return jnp.moveaxis(spikes, 0, 1)
-    if kind == "Conv2d":
-        if node.groups != 1 or tuple(node.dilation) != (1, 1) or isinstance(node.padding, str):
-            raise NotRepresentable(f"{name}: groups, dilation and named padding are not read")
-        pads = [(int(pad),) * 2 for pad in node.padding]
-        y = jax.lax.conv_general_dilated(
-            fold(x), as_x(node.weight), tuple(map(int, node.stride)), pads
-        )
-        y = y + as_x(node.bias)[:, None, None]
-    elif kind in ("SumPool2d", "AvgPool2d"):
-        window, stride, pad = (
-            tuple(map(int, np.broadcast_to(value, 2)))
-            for value in (node.kernel_size, node.stride, node.padding)
-        )
-        y = jax.lax.reduce_window(
-            fold(x), jnp.zeros((), x.dtype), jax.lax.add, (1, 1, *window), (1, 1, *stride),
-            ((0, 0), (0, 0), *((p, p) for p in pad)),
-        )  # fmt: skip
-        y = y if kind == "SumPool2d" else y / np.prod(window)
-    elif kind in ("Linear", "Affine"):
-        y = fold(x) @ as_x(node.weight).T + as_x(getattr(node, "bias", 0.0))
-    elif kind == "Flatten":
-        return x.reshape(*x.shape[:2], -1)
-    else:
-        raise NotRepresentable(f"{name}: {kind} is not read")
-    return y.reshape(*x.shape[:2], *y.shape[1:])

@@ -201,6 +201,24 @@ NETWORKS = {
 # fmt: on
 
 
+def last_side(name, side):
+    """Side of a named network's last map for images of `side` pixels; 0 where a pool leaves nothing
+    or a pooled shortcut another size than its branch."""
+    network, keys = NETWORKS[name].func, NETWORKS[name].keywords
+    if network is VGG:
+        return side // 2 ** keys["layers"].count("P")
+    for _, _, stride in keys["stem"]:
+        side = -(-side // stride)
+    if "stem_pool" in keys:
+        window, stride, padding = keys["stem_pool"]
+        side = max((side + 2 * padding - window) // stride + 1, 0)
+    for stride in keys["strides"]:
+        if keys.get("pooled_shortcut") and side % stride:
+            return 0
+        side = -(-side // stride)
+    return side
+
+
 def build(
     name,
     classes,

@@ -25,6 +25,7 @@ import numpy as np
 from dalif_jax.models import AveragePool, GlobalAverage
 from dalif_jax.neurons import SpikingNeuron
 from dalif_jax.norm import BatchNorm
+from dalif_jax.summary import watching
 
 MAC_PJ, AC_PJ = 4.6, 0.9  # of 32-bit floats in 45 nm (Horowitz, ISSCC 2014), as the paper takes
 COUNTED = (nn.Conv, nn.Dense, BatchNorm, SpikingNeuron, AveragePool, GlobalAverage)
@@ -71,7 +72,7 @@ def operations(model, shape, static):
             calls.append((module.path, module, args[0].shape[1:], first.shape[1:]))
         return out
 
-    with nn.intercept_methods(record):
+    with watching(record):
         variables = jax.eval_shape(
             lambda: model.init(jax.random.key(0), x, train=False, timesteps=timesteps)
         )
@@ -101,7 +102,7 @@ def operations(model, shape, static):
 
     # Weights are not read, so one value stands for each array.
     blank = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), variables)
-    with nn.intercept_methods(trace):
+    with watching(trace):
         model.apply(blank, x, train=False, timesteps=timesteps)
 
     return [

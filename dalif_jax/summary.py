@@ -1,5 +1,6 @@
 """What a network is made of: its layer table, and the fan-out of every neuron, by tracing it."""
 
+import contextlib
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -26,6 +27,21 @@ class NeuronLayer(NamedTuple):
     fan_out: np.ndarray  # int64 [H, W]: synapses one spike drives, the same for all channels
 
 
+@contextlib.contextmanager
+def watching(interceptor):
+    """flax.linen.intercept_methods, which without asserts (python -O) never ends by itself."""
+    inside = True
+
+    def watch(call, args, kwargs, context):
+        return interceptor(call, args, kwargs, context) if inside else call(*args, **kwargs)
+
+    try:
+        with nn.intercept_methods(watch):
+            yield
+    finally:
+        inside = False
+
+
 def layers(model, shape):
     """Every layer of `model` on one input of `shape` (T, H, W, C), in the order it runs.
 
@@ -41,7 +57,7 @@ def layers(model, shape):
             rows.append((module.path, type(module).__name__, first.shape[1:]))
         return out
 
-    with nn.intercept_methods(record):
+    with watching(record):
         variables = jax.eval_shape(
             lambda: model.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False)
         )
@@ -110,7 +126,7 @@ def neuron_layers(model, shape):
                 total = total + out.astype(jnp.float32).sum()
             return jnp.zeros_like(out)
 
-        with nn.intercept_methods(probe):
+        with watching(probe):
             model.apply(ones, x, train=False)
         return total
 

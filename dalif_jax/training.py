@@ -21,6 +21,7 @@ from dalif_jax.config import neuron_options
 from dalif_jax.convolution import CONVOLUTIONS
 from dalif_jax.event_augment import augment_events
 from dalif_jax.norm import STATISTICS
+from dalif_jax.summary import watching
 
 INIT, AUGMENT, MIXUP = 0, 1, 3  # streams of randomness drawn from the seed; 2 is data.ORDER
 
@@ -312,7 +313,7 @@ def make_program(config, steps_per_epoch, mesh):
                 nonzero["/".join(context.module.path)] = count(args[0])
             return call(*args, **kwargs)
 
-        with nn.intercept_methods(watch):
+        with watching(watch):
             logits, taps = model.apply(
                 variables, x, train=False, taps=("spikes",), timesteps=config.timesteps
             )

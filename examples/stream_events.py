@@ -8,6 +8,10 @@ bin to bin (`models.stream`): nothing waits for the end of the recording. The an
 bin is that of the whole recording at once, which is computed beside it.
 """
 
+import dalif_jax.environment  # noqa: F401  before anything imports JAX
+
+# isort: split
+
 import argparse
 from pathlib import Path
 
@@ -16,16 +20,26 @@ import numpy as np
 
 from dalif_jax import config, data, events, models, recordings, training
 from dalif_jax.checkpoint import Checkpoints
+from dalif_jax.command import report_errors
+from dalif_jax.places import folder
 
 
 def load(workdir):
     """(config, model, variables) of a run's newest checkpoint."""
     settings = config.load(workdir)
+    config.fit_batches(settings, 1)
+    config.validate(settings)
+    if not data.SPECS[settings.dataset].events:
+        raise config.ConfigError(
+            f"{workdir} is a run on {settings.dataset}, which holds images; events come from "
+            + ", ".join(name for name, spec in data.SPECS.items() if spec.events)
+        )
+    jax.config.update("jax_enable_x64", settings.dtype == "float64")
     program = training.make_program(settings, 1, training.make_mesh(jax.devices()[:1]))
     with Checkpoints(Path(workdir) / "checkpoints", settings.keep, create=False) as checkpoints:
         step = checkpoints.newest()
         if step is None:
-            raise SystemExit(f"error: {workdir} holds no checkpoint yet")
+            raise config.ConfigError(f"{workdir} holds no checkpoint yet")
         state, _ = checkpoints.restore(step, training.abstract_state(program))
     params = state.params if state.ema is None else state.ema
     return settings, program.model, {"params": params, "batch_stats": state.batch_stats}
@@ -56,15 +70,19 @@ def answers(settings, model, variables, frames):
         yield total / count
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+@report_errors
+def main(_):
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--sample", type=int, default=0, help="of the test set")
     parser.add_argument("--data_dir", default=None)
     arguments = parser.parse_args()
-    settings, model, variables = load(arguments.workdir)
+    settings, model, variables = load(folder(arguments.workdir, "workdir"))
     data_dir = settings.data_dir if arguments.data_dir is None else arguments.data_dir
     source = recordings.find(settings.dataset, data_dir, settings.partial_data)
+    count = len(source.splits["test"])
+    if not 0 <= arguments.sample < count:
+        raise config.ConfigError(f"--sample={arguments.sample} must lie in 0..{count - 1}")
     recording = source.splits["test"][arguments.sample]
 
     pairs = list(bins(recording, source, settings))
@@ -81,4 +99,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(None)

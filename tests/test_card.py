@@ -118,3 +118,15 @@ def test_a_network_without_a_nir_form_says_why(exported, tmp_path):
     assert not (tmp_path / "network.nir").exists()
     assert "has no NIR file" in (tmp_path / "README.md").read_text()
     assert "beta" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("right", "examples", "word"),
+    [(280, 287, "agrees with"), (279, 287, "DIFFERS from"), (560, 574, "DIFFERS from")],
+)
+def test_a_card_is_told_whether_it_says_what_was_measured(right, examples, word):
+    """By the number of right answers: percentages of two digits hide the last one of 10,000."""
+    stated = {"accuracy": right / examples, "examples": examples}
+    line = card.agreement(stated, {"accuracy": 280 / 287, "examples": 287})
+    assert line.startswith(f"{word} the card: ") and "\n" not in line
+    assert f"{right / examples:.2%} of {examples}" in line and "97.56% of 287" in line

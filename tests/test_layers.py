@@ -6,6 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a file imports only from lower rows.
 LAYERS = [
+    {"environment"},
     {"compiler", "keys"},
     {"surrogate", "losses", "autoaugment", "norm", "convolution", "wide_sums", "events"},
     {"runlog", "cache", "checkpoint"},
@@ -15,7 +16,10 @@ LAYERS = [
     {"recordings", "classes"},
     {"frames"},
     {"data", "models"},
-    {"config", "summary", "operations", "interchange", "feed"},
+    {"summary", "graphs"},
+    {"checks", "operations", "interchange"},
+    {"config", "feed"},
+    {"recipes", "places"},
     {"training"},
     {"inside", "card"},
     {"evaluation"},

@@ -174,7 +174,8 @@ def test_a_card_is_measured_as_its_run(finished, tmp_path):
     code, again = run("eval.py", "--card", tmp_path / "card")
     assert code == 0, again
     shown = lambda text: [line for line in text.splitlines() if "accuracy" in line]  # noqa: E731
-    assert shown(again) == shown(out) and len(shown(out)) == 2
+    assert [line for line in shown(again) if "card" not in line] == shown(out)
+    assert len(shown(out)) == 2 and "\nagrees with the card: accuracy " in again
     code, out = run("eval.py", "--card", tmp_path)
     assert code == 2 and "Traceback" not in out, out
     for wrong in (("--workdir", workdir), ("--sample", "3")):
@@ -333,6 +334,156 @@ def test_an_idle_accelerator_is_warned_about(monkeypatch, capsys):
     monkeypatch.setattr(Path, "glob", lambda self, pattern: [])
     command.accelerator_warning()
     assert capsys.readouterr().err == ""
+
+
+# What may lie in an environment and would each change a run, or end it.
+LYING = {
+    "JAX_ENABLE_X64": "1", "JAX_DISABLE_JIT": "1", "JAX_DEBUG_NANS": "1", "JAX_DEBUG_INFS": "1",
+    "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16", "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+    "JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_THREEFRY_PARTITIONABLE": "0",
+    "JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_TRANSFER_GUARD": "disallow", "JAX_LOG_COMPILES": "1",
+    "JAX_CHECK_TRACER_LEAKS": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "JAX_DEFAULT_DTYPE_BITS": "64", "JAX_DEBUG_KEY_REUSE": "maybe", "PYTHONOPTIMIZE": "2",
+    "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
+}  # fmt: skip
+
+
+def test_a_run_owes_nothing_to_the_shell_it_is_started_from(finished, tmp_path):
+    """Settings of JAX, no asserts, an ASCII locale, `~`: the same run bit for bit."""
+    code, out = train("~/größe", HOME=str(tmp_path), **LYING)
+    assert code == 0 and "Traceback" not in out, out
+    (line,) = [line for line in out.splitlines() if line.startswith("left out of the environment")]
+    assert all(f"{name}={LYING[name]}" in line for name in LYING if name.startswith("JAX_D"))
+    workdir, (whole, _) = tmp_path / "größe", finished
+    assert final_state(workdir) == final_state(whole)
+    assert json.loads((workdir / "eval.json").read_text()) == json.loads(
+        (whole / "eval.json").read_text()
+    )
+    assert (workdir / "report.html").is_file()
+
+
+SHELLS = [
+    ({"JAX_PLATFORMS": "cuda"}, "JAX_PLATFORMS=cuda, but JAX finds no such device"),
+    ({"JAX_PLATFORMS": "nothing"}, "JAX_PLATFORMS=nothing, but JAX finds no such device"),
+    ({"JAX_NUM_CPU_DEVICES": "two"}, "a setting that JAX does not take"),
+    (
+        {"XLA_FLAGS": "--xla_flag_of_tomorrow=1"},
+        "Unknown flag in XLA_FLAGS: --xla_flag_of_tomorrow",
+    ),
+    ({"XLA_FLAGS": "nowhere"}, 'Could not open file "nowhere"'),
+]
+
+
+@pytest.mark.parametrize(("environment", "message"), SHELLS, ids=[str(e) for e, _ in SHELLS])
+def test_what_jax_does_not_take_from_the_shell_is_one_line(environment, message):
+    code, out = run("train.py", "--config", "configs/digits.py", "--dry_run", **environment)
+    assert code == 2 and out.startswith("error: ") and out.count("\n") == 1 and message in out, out
+
+
+def test_a_run_that_cannot_be_written_into_is_answered(finished, tmp_path):
+    """Folders stand where files are to be written, which stops the administrator, too."""
+    whole, _ = finished
+    workdir = tmp_path / "archive"
+    shutil.copytree(whole, workdir)
+    shutil.rmtree(workdir / "tensorboard")
+    (workdir / "eval.json").unlink()
+    for name in ("eval.json", "eval.json.tmp"):
+        (workdir / name / "in_the_way").mkdir(parents=True)
+    code, out = run("eval.py", "--workdir", workdir, XDG_CACHE_HOME="/proc/none", HOME="/proc/none",
+                    JAX_COMPILATION_CACHE_DIR="/proc/none")  # fmt: skip
+    assert code == 0 and "Traceback" not in out, out
+    assert "compiled programs are not kept: " in out and "JAX_COMPILATION_CACHE_DIR=FOLDER" in out
+    answer = f"accuracy {json.loads((whole / 'eval.json').read_text())['accuracy']:.2%} of 287"
+    assert answer in out and f"not written into {workdir}" in out and "--export=FOLDER" in out
+
+
+def test_a_workdir_that_cannot_be_made_is_one_line(tmp_path):
+    from dalif_jax import command, config
+
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to(tmp_path / "gone" / "x")
+    for place in ("file", "file/below", "dangling", "/proc/run"):
+        with (
+            pytest.raises(config.ConfigError, match=f"--workdir={tmp_path / place} cannot be made"),
+            command.only_one(tmp_path / place),
+        ):
+            raise AssertionError("entered")
+    code, out = train(tmp_path / "file" / "below")
+    assert code == 2 and "error: --workdir=" in out and "Traceback" not in out, out
+    assert not (tmp_path / "gone").exists()
+
+
+def test_folders_are_named_as_people_name_them(monkeypatch):
+    from dalif_jax import config, places
+
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert places.folder("~/runs/x", "workdir") == "/home/somebody/runs/x"
+    assert places.folder("runs/~x", "workdir") == "runs/~x"
+    with pytest.raises(config.ConfigError, match="--card=~nobody_at_all/x: there is no such home"):
+        places.folder("~nobody_at_all/x", "card")
+    with pytest.raises(config.ConfigError, match=r"--workdir='gr\\udcf6\\xdfe' is not in UTF-8"):
+        places.folder("gr\udcf6ße", "workdir")
+
+
+RECIPES_GIVEN = [
+    ("configs/digit.py", "did you mean configs/digits.py"),
+    ("cifar10_r20.py", "did you mean configs/cifar10_r20.py"),
+    ("configs/zzzzzz.py", "the recipes are configs/cifar100_r19.py, "),
+    ("configs", "is a folder"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), RECIPES_GIVEN, ids=[g for g, _ in RECIPES_GIVEN])
+def test_a_recipe_that_is_not_there_is_one_line_with_the_nearest(given, message):
+    from dalif_jax import config, recipes
+
+    with pytest.raises(config.ConfigError, match=f"^--config={given} .*{message}") as error:
+        recipes.check(given)
+    assert "\n" not in str(error.value)
+
+
+BROKEN = [
+    ("def get_config(:\n", "line 1: SyntaxError"),
+    ("\n\ndef get_config():\n    return 1 / 0\n", "line 4: ZeroDivisionError"),
+    ("x = 1\n", "has no function get_config"),
+    (None, "did you mean configs/digits.py"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN, ids=[m for _, m in BROKEN])
+def test_a_broken_recipe_is_one_line(tmp_path, text, message):
+    recipe = tmp_path / ("recipe.py" if text else "digits.py")
+    if text:
+        recipe.write_text(text)
+    code, out = run("train.py", f"--config={recipe}", "--dry_run")
+    assert code == 2 and "Traceback" not in out and message in out, out
+    assert out.startswith("error: ") and out.count("\n") == 1 and str(recipe) in out
+
+
+def test_a_recipes_warm_up_shrinks_with_its_epochs(tmp_path):
+    """Its share of them stays; what is given beside it is taken as it is, or refused."""
+    dry = ("train.py", "--config", "configs/digits.py", "--dry_run", "--config.epochs=1")
+    code, out = run(*dry)
+    assert code == 0 and "warmup_epochs=0.0125: the recipe's 1 of 80 epochs" in out, out
+    code, out = run(*dry, "--config.warmup_epochs=1")
+    assert code == 2 and "warmup_epochs=1 must be below epochs=1" in out, out
+
+
+def test_help_names_recipes_and_main_keys():
+    code, out = run("train.py", "--help")
+    assert code == 0
+    for recipe in RECIPES:
+        assert (f"configs/{recipe}.py  " in out) is (recipe != "base")
+    assert "Handwritten digits of scikit-learn" in out and "--workdir: " in out
+    assert re.search(r"--config\.learning_rate=0\.1\n", out)
+    assert re.search(r"--config\.neuron=dalif +dalif, lif, tied", out)
+
+
+def test_a_run_of_images_has_no_events_to_stream(finished):
+    workdir, _ = finished
+    code, out = run("-m", "examples.stream_events", "--workdir", workdir)
+    assert code == 2 and "a run on digits, which holds images" in out, out
+    assert out.count("\n") == 1
 
 
 def test_digits_train_without_the_optional_libraries(tmp_path):

@@ -1,0 +1,105 @@
+"""Recipes, the files of configs/: which there are, and what a command line makes of one."""
+
+import ast
+import difflib
+import os
+import re
+import runpy
+import traceback
+from pathlib import Path
+
+from dalif_jax import keys
+from dalif_jax.config import ConfigError
+
+FOLDER = Path(__file__).resolve().parent.parent / "configs"
+# The keys that --help shows; keys.py has the others.
+MAIN = (
+    "model", "neuron", "dataset", "data_dir", "timesteps", "seed", "dtype", "epochs", "batch_size",
+    "learning_rate", "warmup_epochs", "weight_decay", "augment", "membrane_bn", "validation_split",
+)  # fmt: skip
+
+
+def known():
+    """{path from the working directory: first line of its docstring}, of every recipe."""
+    return {
+        os.path.relpath(path): (ast.get_docstring(ast.parse(path.read_bytes())) or "").split("\n")[
+            0
+        ]
+        for path in sorted(FOLDER.glob("*.py"))
+        if path.stem not in ("__init__", "base")
+    }
+
+
+def check(given):
+    """Raise ConfigError where `given`, what --config names, is no file; with the nearest recipes.
+
+    All that follows a colon is an argument of the recipe.
+    """
+    path = given.split(":", 1)[0]
+    if Path(path).is_file():
+        return
+    names = {Path(there).stem: there for there in known()}
+    close = difflib.get_close_matches(Path(path).stem.lower(), names, n=3, cutoff=0.5)
+    what = "is a folder" if Path(path).is_dir() else "does not exist"
+    raise ConfigError(
+        f"--config={given} {what}; "
+        + (f"did you mean {' or '.join(names[name] for name in close)}?" if close else
+           f"the recipes are {', '.join(names.values())}")
+    )  # fmt: skip
+
+
+def failed(error, given):
+    """ConfigError that names the line of the recipe `given` at which `error` was raised."""
+    path = given.split(":", 1)[0]
+    if isinstance(error, SyntaxError):
+        line = error.lineno
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        line = next(
+            (f.lineno for f in reversed(frames) if Path(f.filename).name == Path(path).name), 0
+        )
+    return ConfigError(f"{path}, line {line}: {type(error).__name__}: {str(error).splitlines()[0]}")
+
+
+def fit_warm_up(settings, overridden, given):
+    """Keep the share of a recipe's warm-up where only its epochs were made fewer.
+
+    Args:
+      settings: the config with what the command line overrides; changed.
+      overridden: names of those keys.
+      given: what --config names.
+    Returns:
+      a line that says so, or None.
+    """
+    if "epochs" not in overridden or "warmup_epochs" in overridden:
+        return None
+    if not 1 <= settings.epochs <= settings.warmup_epochs:
+        return None
+    path, *argument = given.split(":", 1)
+    whole = runpy.run_path(path)["get_config"](*argument)
+    share = settings.epochs / whole.epochs
+    settings.warmup_epochs = whole.warmup_epochs * share
+    return (
+        f"warmup_epochs={settings.warmup_epochs:.4g}: the recipe's {whole.warmup_epochs:g} of "
+        f"{whole.epochs} epochs, as a share of {settings.epochs}"
+    )
+
+
+def help_text():
+    """How a recipe is named and its keys are set: every recipe, the main keys."""
+    width = max(map(len, known()), default=0)
+    lines = ["recipes, for --config:"]
+    lines += [f"  {path:<{width}}  {first}" for path, first in known().items()]
+    lines += [
+        "",
+        "keys, after --config, with their defaults before the recipe (all: dalif_jax/keys.py):",
+    ]
+    text = Path(keys.__file__).read_text(encoding="utf-8")
+    defaults = keys.get_config()
+    for key in MAIN:
+        about = re.search(rf"^    config\.{key} = .*?  # (.*)$", text, re.MULTILINE)
+        value = str(defaults[key]).replace(" ", "")
+        lines.append(
+            f"  --config.{key}={value:<{max(1, 26 - len(key))}}  {about[1] if about else ''}"
+        )
+    return "\n".join(line.rstrip() for line in lines)
