@@ -22,7 +22,8 @@ def load(workdir):
     """(config, model, variables) of a run's newest checkpoint."""
     settings = config.load(workdir)
     program = training.make_program(settings, 1, training.make_mesh(jax.devices()[:1]))
-    with Checkpoints(Path(workdir) / "checkpoints", settings.keep, create=False) as checkpoints:
+    saves, run = Path(workdir) / "checkpoints", config.identity(settings)
+    with Checkpoints(saves, settings.keep, create=False, run=run) as checkpoints:
         step = checkpoints.newest()
         if step is None:
             raise SystemExit(f"error: {workdir} holds no checkpoint yet")

@@ -7,7 +7,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # Lowest first; a file imports only from lower rows.
 LAYERS = [
     {"keys", "surrogate", "losses", "autoaugment", "norm", "convolution", "wide_sums", "events"},
-    {"checkpoint", "runlog"},
+    {"seal", "runlog"},
+    {"step_folders"},
+    {"checkpoint"},
     {"augment", "kernel", "analysis", "aedat", "moving_digits", "records"},
     {"event_augment", "fused", "recordings"},
     {"frames", "neurons", "imagenet"},
