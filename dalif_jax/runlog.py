@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -71,8 +72,8 @@ class RunLog:
         except OSError as error:
             raise LogError(f"{self.path} cannot be written: {error}") from error
         try:
-            from tensorboardX.event_file_writer import EventsWriter
             from tensorboardX.proto.event_pb2 import Event, SessionLog
+            from tensorboardX.record_writer import RecordWriter
         except ImportError:
             print("tensorboardX is not installed: no TensorBoard files, metrics.jsonl has all")
             return
@@ -80,11 +81,13 @@ class RunLog:
         folder = self.path.parent / "tensorboard"
         try:
             folder.mkdir(exist_ok=True)
-            self._board = EventsWriter(str(folder / "events"))
-            purge = {"step": resume_step + 1, "wall_time": time.time()}
-            started = SessionLog(status=SessionLog.START)
-            self._board.write_event(Event(file_version="brain.Event:2", **purge))
-            self._board.write_event(Event(session_log=started, **purge))
+            name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+            self._board = RecordWriter(str(folder / name))
+            for event in (
+                {"file_version": "brain.Event:2"},
+                {"session_log": SessionLog(status=SessionLog.START), "step": resume_step + 1},
+            ):
+                self._board.write(Event(wall_time=time.time(), **event).SerializeToString())
         except OSError as error:
             self._give_up_board(error)
 
@@ -136,7 +139,7 @@ class RunLog:
                 for name, value in _scalars(values):
                     summary = scalar(f"{kind}/{name}", value)
                     event = Event(step=step, summary=summary, wall_time=time.time())
-                    self._board.write_event(event)
+                    self._board.write(event.SerializeToString())
                 self._board.flush()
             except OSError as error:
                 self._give_up_board(error)
