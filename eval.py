@@ -59,7 +59,9 @@ def main(_):
     else:
         config.fit_batches(settings, count)
         config.validate(settings, count)
-        with Checkpoints(Path(workdir) / "checkpoints", settings.keep, create=False) as checkpoints:
+        run = config.identity(config.load(workdir))  # with the batches it was trained with
+        saves = Path(workdir) / "checkpoints"
+        with Checkpoints(saves, settings.keep, create=False, run=run) as checkpoints:
             step = checkpoints.best() if which == "best" else checkpoints.newest()
             if step is None:
                 raise config.ConfigError(f"{workdir} holds no {which} checkpoint yet")

@@ -18,7 +18,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from dalif_jax import compiler, config, data, recordings, report, summary, training
-from dalif_jax.checkpoint import Checkpoints
+from dalif_jax.checkpoint import CheckpointError, Checkpoints
 from dalif_jax.command import (
     NonFinite,
     Signals,
@@ -32,7 +32,8 @@ from dalif_jax.command import (
 from dalif_jax.evaluation import Interrupted, evaluate, structure_of, write_report
 from dalif_jax.feed import feed_of
 from dalif_jax.places import compilation_cache, folder
-from dalif_jax.runlog import Progress, RunLog
+from dalif_jax.runlog import LogError, Progress, RunLog, warn
+from dalif_jax.runlog import read_metrics as read_log
 
 config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
 flags.DEFINE_string("workdir", None, "Where the run lives; an existing run there is continued.")
@@ -86,7 +87,9 @@ def train(settings, workdir, shape):
     for line in config.check_steps(settings, steps):
         print(line)
     first = jax.process_index() == 0  # of several processes the first alone writes
+    saves = Path(workdir) / "checkpoints"
     if first:
+        never_from_scratch(workdir, saves)
         config.claim(workdir, settings)
     mesh = training.make_mesh()
     program = training.make_program(settings, steps, mesh)
@@ -98,7 +101,7 @@ def train(settings, workdir, shape):
 
     with (
         Signals() as signals,
-        Checkpoints(Path(workdir) / "checkpoints", settings.keep) as checkpoints,
+        Checkpoints(saves, settings.keep, run=config.identity(settings)) as checkpoints,
     ):
 
         def measure(split):
@@ -120,10 +123,10 @@ def train(settings, workdir, shape):
 
         # ---- The loop. Metrics stay on the device until a line is printed.
         progress = Progress(total_steps, step, steps, settings.batch_size)
-        with RunLog(workdir, step, first) as log:
+        ended = extra.get("epoch_ended", False)  # and its evaluation is still to be done
+        with RunLog(workdir, step, first, again=("eval",) if ended else ()) as log:
             unread, due = extra.get("unread", []), None
             batches = feeds["train"].train(step)
-            ended = extra.get("epoch_ended", False)  # and its evaluation is still to be done
             saved = step if restored else None
             started = time.perf_counter()
 
@@ -162,7 +165,10 @@ def train(settings, workdir, shape):
                             )
                         ended = False
                         # Everything up to here was seen to be finite: this state is worth keeping.
-                        if epoch % settings.checkpoint_every == 0 or last:
+                        best = score is not None and score > checkpoints.best_score()
+                        if saved == step:  # its evaluation was stopped, and this run continues it
+                            checkpoints.complete(step, score)
+                        elif epoch % settings.checkpoint_every == 0 or last or best:
                             checkpoints.save(step, state, score)
                             saved = step
                 if signals.reached(step):
@@ -204,11 +210,36 @@ def train(settings, workdir, shape):
             sys.exit(signals.exit_code)
         if not first:
             return
-        values = write_report(workdir, settings, state, step, "newest", results)
-        *drawn, page = report.write(workdir, settings, values, state, feeds["test"])
+        try:
+            values = write_report(workdir, settings, state, step, "newest", results)
+            *drawn, page = report.write(workdir, settings, values, state, feeds["test"])
+        except OSError as error:
+            raise LogError(
+                f"the result cannot be written into {workdir}: {error}; the run is whole, and "
+                f"python eval.py --workdir {workdir} writes it when there is room"
+            ) from error
         print("drew " + ", ".join(path.name for path in drawn))
         print(f"all of it on one page: {page}")
         print(f"trained and measured in {seconds:.0f} s; python eval.py --workdir {workdir}")
+
+
+def never_from_scratch(workdir, saves):
+    """Refuse to begin anew where a run has been: the checkpoints' folder is older than its log.
+
+    Raises:
+      CheckpointError: there is a log of steps, and no folder of checkpoints.
+    """
+    path = Path(workdir) / "metrics.jsonl"
+    if not path.exists() or any(saves.glob("[0-9]*")):
+        return
+    reached = max((record["step"] for record in read_log(path)), default=0)
+    if reached and not saves.exists():
+        raise CheckpointError(
+            f"{path} reaches step {reached}, but {saves} is gone, and the run does not start "
+            f"again from scratch by itself; bring it back, or remove {path} to begin anew"
+        )
+    if reached:  # killed before its first save, or emptied
+        warn(f"{saves} holds no checkpoint, and {path} reaches step {reached}: begun anew")
 
 
 SCALARS = ("loss", "accuracy", "grad_norm", "learning_rate")

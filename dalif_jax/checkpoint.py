@@ -1,102 +1,88 @@
 """Checkpoints: the one file that knows orbax. It knows pytrees of arrays, not what they mean.
 
 orbax writes each step whole or not at all, but restores a flipped bit without a word, casts to
-another dtype silently, and takes a folder's name for a checkpoint. So each step holds a digest of
-its arrays, checked when it is read, and a step that fails is set aside, never forgotten.
+another dtype silently, takes a folder's name for a checkpoint, and calls a save done that no one
+can read. So each step holds a sealed record (seal.py), compared when it is read; each save is read
+back before an older step is let go; and a step that fails is set aside, never forgotten.
 """
 
-import json
-import shutil
 import sys
-import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.checkpoint_managers import LatestN
+
+from dalif_jax import __version__
+from dalif_jax.runlog import warn
+from dalif_jax.seal import differences, digest, other_arrays, sealed
+from dalif_jax.step_folders import CheckpointError, Damaged, StepFolders
 
 UNSCORED = float("-inf")
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written or read; the message names the step and the folder."""
-
-
-class Damaged(CheckpointError):
-    """A step's files are not what was written."""
 
 
 class NotFinite(CheckpointError):
     """The state to be saved holds values that are no numbers."""
 
 
-def _score(metrics):
-    return metrics["score"]
+class Saving(NamedTuple):
+    """A save that was not waited for."""
 
-
-def digest(tree):
-    """{path: [dtype, shape, CRC-32 of the bytes]} of a pytree of arrays in host memory."""
-    return {
-        jax.tree_util.keystr(path): [
-            leaf.dtype.name,
-            list(leaf.shape),
-            zlib.crc32(np.ascontiguousarray(leaf).tobytes()),
-        ]
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
-def _sealed(record):
-    """A record with a checksum of itself, for its own file can be damaged too."""
-    return {**record, "seal": zlib.crc32(json.dumps(record, sort_keys=True).encode())}
-
-
-def _unsealed(record):
-    record = dict(record)
-    if record.pop("seal", None) != zlib.crc32(json.dumps(record, sort_keys=True).encode()):
-        raise Damaged("its record is not what was written")
-    return record
+    step: int
+    score: float
+    check: Any  # a Future: raises what the save or reading it back failed with; None elsewhere
 
 
 class Checkpoints:
     """The checkpoints of one run: the newest `keep`, and the best by score.
 
-    Saving is asynchronous; leaving the context waits for it. A step is listed only when it was
-    written whole. Of equal scores the later step counts as the best. A save that fails, on a full
-    disk for example, is reported loudly and leaves nothing; earlier steps stay, and the next save
-    tries again.
+    Saving is asynchronous, and reading back what was saved; leaving the context waits for it. A
+    step is listed only when it was written whole, and until it was read back one more stays. Of
+    equal scores the first step counts as the best. A save that fails, on a full disk for example,
+    is reported loudly; earlier steps stay, and the next save tries again.
 
     Args:
       folder: where they live; created unless `create` is False.
       keep: how many of the newest stay, at least 1.
+      run: the settings they belong to, by name, as plain values (JSON): sealed into each.
     Raises:
-      CheckpointError: the folder is missing and `create` is False, or cannot be made.
+      CheckpointError: the folder is missing and `create` is False, or cannot be made, or all in it
+        was saved elsewhere.
     """
 
-    def __init__(self, folder, keep, create=True):
+    def __init__(self, folder, keep, create=True, run=None):
         self.folder, self.keep, self.create = Path(folder).absolute(), keep, create
+        self._folders = StepFolders(folder, run)
         if not create and not self.folder.is_dir():
             raise CheckpointError(f"no checkpoints: {self.folder} does not exist")
-        self._saving = None  # the step whose save has not been waited for
+        self.run = run
+        self._saving = None  # the save that has not been waited for
         self._failed = None  # what the last save failed with
+        self._reader = ThreadPoolExecutor(1)
         if create:
-            self._clear_leftovers()
-        self._check_scores()
-        _together("opened")
+            self._folders.make()
+        failed = None
+        if create and not jax.process_index():
+            self._folders.clear_leftovers()
+            try:
+                self._folders.sort_out()
+            except CheckpointError as error:
+                failed = error
+        if _any(failed is not None):
+            raise failed or CheckpointError("the first process cannot open the checkpoints")
         self._open()
 
     def _open(self):
         try:
             self._manager = ocp.CheckpointManager(
-                self.folder,
+                self._folders.plain(),
                 options=ocp.CheckpointManagerOptions(
                     create=self.create,
-                    best_fn=_score,
-                    preservation_policy=AnyPreservationPolicy(
-                        [LatestN(self.keep), BestN(get_metric_fn=_score, n=1)]
-                    ),
+                    preservation_policy=LatestN(None),  # all: _prune lets steps go
                     enable_async_checkpointing=True,
                 ),
             )
@@ -109,6 +95,8 @@ class Checkpoints:
     def __exit__(self, *_):
         self._settle()
         self._manager.close()
+        self._reader.shutdown()
+        self._folders.close()
 
     # ---- Writing.
 
@@ -122,7 +110,7 @@ class Checkpoints:
           whether the save has started; if not, why was printed, and it counts as failed.
         Raises:
           NotFinite: an array holds a value that is no number; nothing is saved.
-          CheckpointError: a later step exists already.
+          CheckpointError: this or a later step exists already.
         """
         self._settle()
         steps = self.steps()
@@ -136,24 +124,72 @@ class Checkpoints:
                 name = jax.tree_util.keystr(path)
                 raise NotFinite(f"step {step}: {bad} of {leaf.size} values of {name}")
         score = UNSCORED if score is None else float(score)
-        record = _sealed({"digest": digest(host), "score": score, "extra": extra})
+        record = sealed({
+            "step": step, "run": self.run, "version": __version__, "digest": digest(host),
+            "score": score, "extra": extra,
+        })  # fmt: skip
         try:
-            # Always a score, for orbax complains where there is none.
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)
                 ),
-                metrics={"score": score},
             )
         except Exception as error:  # the file systems' and tensorstore's errors are of many kinds
             self._report(step, error)
             return False
-        self._saving = step
+        check = None
+        if not jax.process_index():
+            shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), host)
+            check = self._reader.submit(self._read_back, step, shapes, record["digest"])
+        self._saving = Saving(step, score, check)
         return True
 
+    def _read_back(self, step, shapes, saved):
+        """Wait for a save and read it from disk, in a thread beside the training.
+
+        Raises:
+          Exception: of any kind, with which the save failed.
+          Damaged: it did not fail, but what is on disk is not what was to be saved.
+        """
+        self._manager.wait_until_finished()
+        self._folders.record(step)
+        to_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+        try:
+            # The handler itself: the manager's restore would wait for all processes.
+            found = ocp.PyTreeCheckpointHandler().restore(
+                self._folders.plain() / str(step) / "state",
+                args=ocp.args.PyTreeRestore(item=shapes, restore_args=to_host),
+            )
+        except Exception as error:
+            raise Damaged(f"it was written, but cannot be read back: {error}") from error
+        if wrong := differences(digest(found), saved):
+            raise Damaged(f"it was written, but {wrong[0]} is not what was to be saved")
+
+    def complete(self, step, score=None, extra=None):
+        """Give a step that is there another score and other extra values; its arrays stay.
+
+        It happens at once or not at all, and where it fails the step stays as it was: that is
+        reported loudly and counts as a failed save.
+        """
+        self._settle()
+        score = UNSCORED if score is None else float(score)
+        failed = None
+        if not jax.process_index():
+            try:
+                self._folders.complete(step, score=score, extra=extra)
+            except (OSError, Damaged) as error:
+                failed = error
+        _together("completed")
+        if failed is not None:
+            self._failed = (step, self._folders.said(failed))
+            warn(
+                f"step {step} of {self.folder} could not be given its score: {self._failed[1]}",
+                "Training goes on; when the run is started again, that is tried again.",
+            )
+
     def finish(self):
-        """Return when the last save is written.
+        """Return when the last save is written and was read back.
 
         Raises:
           CheckpointError: it failed.
@@ -164,19 +200,37 @@ class Checkpoints:
             raise CheckpointError(f"step {step} could not be saved into {self.folder}: {error}")
 
     def _settle(self):
-        """Wait for the save under way, and report it where it failed."""
-        step, self._saving = self._saving, None
-        if step is None:
+        """Wait for the save under way; report it where it failed, else let older steps go."""
+        saving, self._saving = self._saving, None
+        if saving is None:
             return
+        failed = None
         try:
-            self._manager.wait_until_finished()
-            self._failed = None
+            if saving.check is None:
+                self._manager.wait_until_finished()
+            else:
+                saving.check.result()
         except Exception as error:
-            self._report(step, error)
+            failed = error
+        if _any(failed is not None):
+            self._report(saving.step, failed or "it failed in another process")
+        else:
+            self._failed = None
+            self._prune()
+
+    def _prune(self):
+        """Delete what is neither of the newest nor the best. The newest must be known as whole."""
+        best = self.best()
+        for step in self.steps()[: -self.keep]:
+            if step != best:
+                try:
+                    self._manager.delete(step)
+                except OSError as error:
+                    warn(f"step {step} stays: {self._folders.said(error)}")
 
     def _report(self, step, error):
-        self._failed = (step, " ".join(str(error).split())[:300])
-        _warn(
+        self._failed = (step, self._folders.said(error))
+        warn(
             f"step {step} could not be saved into {self.folder}: {self._failed[1]}",
             "Training goes on; earlier checkpoints are intact, the next save is tried.",
         )
@@ -185,31 +239,12 @@ class Checkpoints:
             self._manager.close()
         except Exception as again:
             print(f"(closing: {again})", file=sys.stderr)
-        self._clear_leftovers()
+        if not jax.process_index():
+            self._folders.clear_leftovers()
+            if (self.folder / str(step)).exists():
+                self._folders.set_aside(step, f"step {step} was written, but cannot be read back")
+        _together("reported")
         self._open()
-
-    def _clear_leftovers(self):
-        """Remove what an unfinished save left. The run's lock says that none is under way."""
-        for path in self.folder.glob("*.orbax-checkpoint-tmp*") if not jax.process_index() else ():
-            shutil.rmtree(path, ignore_errors=True)
-
-    def _check_scores(self):
-        """Set steps aside whose score cannot be read: orbax reads them all when it opens.
-
-        Raises:
-          Damaged: there is one, and this is not the run itself (`create` is False).
-        """
-        for path in sorted(self.folder.glob("[0-9]*/metrics/metrics")):
-            step = path.parts[-3]
-            if jax.process_index() or not step.isdigit():
-                continue
-            try:
-                float(json.loads(path.read_text())["score"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                message = f"step {step} of {self.folder} is damaged: its score cannot be read"
-                if not self.create:
-                    raise Damaged(f"{message}: {error}") from error
-                self._rename_aside(step, message)
 
     # ---- Reading.
 
@@ -222,9 +257,28 @@ class Checkpoints:
         return max(self.steps(), default=None)
 
     def best(self):
-        """The step of the highest score among those kept, or None where none has a score."""
-        step = self._manager.best_step()
-        return None if step is None or _score(self._manager.metrics(step)) == UNSCORED else step
+        """The first step of the highest score among those kept, or None where none has a score.
+
+        Raises:
+          Damaged: a record cannot be read, and this is not the run itself (`create` is False).
+        """
+        scores = {step: self._score(step) for step in self.steps()}
+        best = max(scores, key=lambda step: (scores[step], -step), default=None)
+        return None if best is None or scores[best] == UNSCORED else best
+
+    def best_score(self):
+        """The score of `best`; minus infinity where there is none."""
+        return max(map(self._score, self.steps()), default=UNSCORED)
+
+    def _score(self, step):
+        if self._saving is not None and step == self._saving.step:
+            return self._saving.score
+        try:
+            return self._folders.record(step)["score"]
+        except Damaged:
+            if not self.create:
+                raise
+            return UNSCORED  # it is set aside when the run is started again
 
     def restore(self, step, like):
         """Read the pytree saved as `step`, and check every bit of it.
@@ -237,60 +291,35 @@ class Checkpoints:
           Damaged: the step is missing, or its files are not what was written.
           CheckpointError: it holds other arrays than `like`; names each with both sides.
         """
-        try:
-            record = self._manager.restore(
-                step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
-            )["record"]
-            record = _unsealed(record)
-            if _score(self._manager.metrics(step)) != record["score"]:
-                raise ValueError("its score is not what was saved")
-        except Exception as error:  # orbax raises bare Exception, KeyError, JSON errors and more
-            raise Damaged(f"step {step} of {self.folder} cannot be read: {error}") from error
-        self._compare(step, record["digest"], like)
-        try:
-            state = self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
-            )["state"]
-        except Exception as error:
-            raise Damaged(f"step {step} of {self.folder} cannot be read: {error}") from error
-        found = digest(jax.device_get(state))
-        wrong = [path for path in found if found[path] != record["digest"][path]]
-        if wrong:
-            raise Damaged(
-                f"step {step} of {self.folder} is damaged: {wrong[0]} is not what was saved"
-                + (f", nor are {len(wrong) - 1} other arrays" if wrong[1:] else "")
-            )
-        return state, record["extra"]
-
-    def _compare(self, step, saved, like):
-        """Raise CheckpointError where the arrays saved are not those expected."""
-        expected = {
-            jax.tree_util.keystr(path): [np.dtype(leaf.dtype).name, list(leaf.shape)]
-            for path, leaf in jax.tree_util.tree_leaves_with_path(like)
-        }
-        saved = {path: values[:2] for path, values in saved.items()}
-
-        def shown(values):
-            return "nothing" if values is None else f"{values[0]} {tuple(values[1])}"
-
-        differing = [
-            f"  {path}: {shown(saved.get(path))} there, {shown(expected.get(path))} expected"
-            for path in [*expected, *(path for path in saved if path not in expected)]
-            if saved.get(path) != expected.get(path)
-        ]
-        if differing:
+        record = self._folders.record(step, ours=False)
+        # Another network is said before another run: with it no step of this folder can be read.
+        if differing := other_arrays(record["digest"], like):
             more = f"\n  ... {len(differing)} in all" if differing[8:] else ""
             raise CheckpointError(
                 f"step {step} of {self.folder} is of another network:\n"
                 + "\n".join(differing[:8])
                 + more
             )
+        self._folders.record(step)
+        try:
+            state = self._manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
+            )["state"]
+        except Exception as error:  # orbax raises bare Exception, KeyError, JSON errors and more
+            text = self._folders.said(error)
+            raise Damaged(f"step {step} of {self.folder} cannot be read: {text}") from error
+        if wrong := differences(digest(jax.device_get(state)), record["digest"]):
+            raise Damaged(
+                f"step {step} of {self.folder} is damaged: {wrong[0]} is not what was saved"
+                + (f", nor are {len(wrong) - 1} other arrays" if wrong[1:] else "")
+            )
+        return state, record["extra"]
 
     def restore_newest(self, like):
         """The newest step that is whole: (step, state, extra), or None in a new folder.
 
         A damaged step is set aside as `<step>.corrupt` with a loud warning, and the one before is
-        tried.
+        tried. So is what lies where it was not saved.
 
         Raises:
           CheckpointError: steps are there but none is whole (names all that were tried, so that a
@@ -299,12 +328,15 @@ class Checkpoints:
         tried = []
         for step in reversed(self.steps()):
             try:
-                return step, *self.restore(step, like)
+                found = step, *self.restore(step, like)
             except Damaged as error:
                 tried.append(str(error))
                 self._set_aside(step, error)
-        aside = sorted(path.name for path in self.folder.glob("*.corrupt*"))
-        if aside:
+                continue
+            if self.create:
+                self._prune()  # what a killed process left to its next save
+            return found
+        if aside := self._folders.aside():
             raise CheckpointError(
                 "no checkpoint of this run can be read, and it does not start again from scratch "
                 f"by itself. Tried in {self.folder}:\n  "
@@ -315,26 +347,20 @@ class Checkpoints:
 
     def _set_aside(self, step, error):
         _together("damaged")
-        self._rename_aside(step, error)
+        if not jax.process_index():
+            self._folders.set_aside(step, error)
         _together("set aside")
         self._manager.reload()
 
-    def _rename_aside(self, step, error):
-        source, number = self.folder / str(step), 0
-        target = self.folder / f"{step}.corrupt"
-        while target.exists():
-            number += 1
-            target = self.folder / f"{step}.corrupt.{number}"
-        if not jax.process_index():
-            source.rename(target)
-        _warn(f"{error}", f"It is set aside as {target}; the checkpoint before it is tried.")
+
+def _any(yes):
+    """Whether it is so in any process."""
+    if jax.process_count() == 1:
+        return yes
+    return bool(multihost_utils.process_allgather(np.int32(yes)).any())
 
 
 def _together(what):
     """Wait until every process is here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"checkpoints {what}")
-
-
-def _warn(*lines):
-    print("!" * 78, *lines, "!" * 78, sep="\n", file=sys.stderr, flush=True)

@@ -21,6 +21,10 @@ from dalif_jax.checkpoint import CheckpointError
 from dalif_jax.data import DataError
 from dalif_jax.runlog import LogError
 
+# What a run keeps in its workdir under these names, beside PNG figures.
+FOLDERS = ("checkpoints", "tensorboard")
+FILES = (".lock", "config.json", "metrics.jsonl", "eval.json", "report.html")
+
 
 class NonFinite(RuntimeError):
     """The loss or the gradient stopped being a number; nothing after it was saved."""
@@ -82,13 +86,33 @@ def join_cluster():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  open until the process ends
 
 
+def check_places(workdir):
+    """Refuse a workdir in which a file lies where the run keeps a folder, or the other way round.
+
+    Raises:
+      ConfigError: names it.
+    """
+    for path in sorted(Path(workdir).iterdir()) if Path(workdir).is_dir() else ():
+        name = path.name.removesuffix(".tmp")
+        if name in FOLDERS and not path.is_dir():
+            wrong = "is no folder, which a run keeps"
+        elif (name in FILES or path.suffix == ".png") and not path.is_file():
+            wrong = "is no file, which a run keeps"
+        else:
+            continue
+        raise config.ConfigError(
+            f"{path} {wrong} under that name; move it away, or use another --workdir"
+        )
+
+
 @contextlib.contextmanager
 def only_one(workdir):
     """Hold the workdir's lock, or refuse at once. The kernel frees it when the process ends.
 
     Raises:
-      ConfigError: another process is using the workdir.
+      ConfigError: another process is using the workdir, or see check_places.
     """
+    check_places(workdir)
     if jax.process_index():  # the first process holds the lock for all
         yield
         return

@@ -138,3 +138,12 @@ def claim(workdir, config):
     temporary = path.with_suffix(".json.tmp")
     temporary.write_text(json.dumps(to_json(config), indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+def identity(config):
+    """{key: value} of the settings that make a run the one it is, as plain values (JSON)."""
+    return {
+        key: value
+        for key, value in to_json(config).items()
+        if key not in NOT_THE_RUN and key not in MAY_CHANGE
+    }

@@ -4,12 +4,14 @@ import contextlib
 import json
 import math
 import os
+import socket
+import sys
 import time
 from pathlib import Path
 
 
 class LogError(ValueError):
-    """A metrics.jsonl cannot be read; the message names file and line."""
+    """What a run writes down cannot be read or written; the message names file and line."""
 
 
 def read_metrics(path):
@@ -44,53 +46,138 @@ class RunLog:
     writes them again, so each step stands there once. A value that is not finite is written as
     null, for JSON has no such numbers. Every record holds `seconds`: how long the run has been
     training, with compilation, evaluation and saving, without what was lost between processes.
+
+    A record that cannot be written, on a full disk for example, is kept and written with a later
+    one; TensorBoard is given up. Both are reported loudly, once.
+
+    Args:
+      again: kinds whose records of `resume_step` itself are to be written again.
+    Raises:
+      LogError: metrics.jsonl cannot be read or written; on leaving, records were never written.
     """
 
-    def __init__(self, workdir, resume_step, write=True, clock=time.perf_counter):
-        self._board = None
+    def __init__(self, workdir, resume_step, write=True, clock=time.perf_counter, again=()):
+        self._board, self._kept, self._warned = None, [], False
         self._clock, self._started = clock, clock()
         if not write:  # one of several processes, but not the first
-            self._file = open(os.devnull, "w")  # noqa: SIM115
+            self._file = open(os.devnull, "ab", buffering=0)  # noqa: SIM115
             return
         self.path = Path(workdir) / "metrics.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
-            kept = [r for r in read_metrics(self.path) if r["step"] <= resume_step]
-            self._started -= max((r.get("seconds", 0.0) for r in kept), default=0.0)
-            temporary = self.path.with_suffix(".jsonl.tmp")
-            with open(temporary, "w") as file:
-                file.writelines(json.dumps(record) + "\n" for record in kept)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        self._file = open(self.path, "a")  # noqa: SIM115  closed by __exit__
-        self._board = None
         try:
-            from tensorboardX import SummaryWriter
+            if self.path.exists():
+                self._drop(resume_step, again)
+            # Unbuffered: what was written, and what not, is known when `write` returns.
+            self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115  closed by __exit__
+        except OSError as error:
+            raise LogError(f"{self.path} cannot be written: {error}") from error
+        try:
+            from tensorboardX.proto.event_pb2 import Event, SessionLog
+            from tensorboardX.record_writer import RecordWriter
         except ImportError:
             print("tensorboardX is not installed: no TensorBoard files, metrics.jsonl has all")
-        else:
-            self._board = SummaryWriter(
-                str(self.path.parent / "tensorboard"), purge_step=resume_step + 1
-            )
+            return
+        # Its SummaryWriter writes in a thread, and one that met a full disk hangs the next write.
+        folder = self.path.parent / "tensorboard"
+        try:
+            folder.mkdir(exist_ok=True)
+            name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+            self._board = RecordWriter(str(folder / name))
+            for event in (
+                {"file_version": "brain.Event:2"},
+                {"session_log": SessionLog(status=SessionLog.START), "step": resume_step + 1},
+            ):
+                self._board.write(Event(wall_time=time.time(), **event).SerializeToString())
+        except OSError as error:
+            self._give_up_board(error)
+
+    def _drop(self, resume_step, again):
+        """Write the file anew without what the run will write again."""
+        kept = [
+            record
+            for record in read_metrics(self.path)
+            if record["step"] < resume_step
+            or (record["step"] == resume_step and record["kind"] not in again)
+        ]
+        self._started -= max((r.get("seconds", 0.0) for r in kept), default=0.0)
+        temporary = self.path.with_suffix(".jsonl.tmp")
+        with open(temporary, "w") as file:
+            file.writelines(json.dumps(record) + "\n" for record in kept)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.path)
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
+        self._append()
         self._file.close()
         if self._board:
-            self._board.close()
+            try:
+                self._board.close()
+            except OSError as error:
+                self._give_up_board(error)
+        if self._kept:
+            steps = [json.loads(line)["step"] for line in self._kept]
+            lost = f"{len(steps)} records of steps {steps[0]} to {steps[-1]}"
+            message = f"{lost} could not be written into {self.path}; the checkpoints are intact"
+            if kind is None:
+                raise LogError(message)
+            warn(message)  # beside what else ended the run
 
     def write(self, kind, step, values):
         """Append one record of a kind ("train", "eval") at a step; values may be nested."""
         values = {**_plain(values), "seconds": round(self._clock() - self._started, 3)}
-        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
-        self._file.flush()
+        self._kept.append((json.dumps({"kind": kind, "step": step, **values}) + "\n").encode())
+        self._append()
         if self._board:
-            for name, value in _scalars(values):
-                self._board.add_scalar(f"{kind}/{name}", value, step)
-            self._board.flush()
+            from tensorboardX.proto.event_pb2 import Event
+            from tensorboardX.summary import scalar
+
+            try:
+                for name, value in _scalars(values):
+                    summary = scalar(f"{kind}/{name}", value)
+                    event = Event(step=step, summary=summary, wall_time=time.time())
+                    self._board.write(event.SerializeToString())
+                self._board.flush()
+            except OSError as error:
+                self._give_up_board(error)
+
+    def _append(self):
+        """Write what is kept, whole lines only."""
+        end = None
+        try:
+            while self._kept:
+                end = self._file.seek(0, os.SEEK_END)
+                line = self._kept[0]
+                while line:
+                    line = line[self._file.write(line) :]
+                del self._kept[0]
+        except OSError as error:
+            if end is not None:
+                self._file.truncate(end)
+            if not self._warned:
+                warn(
+                    f"{self.path} cannot be written: {error}",
+                    "Training goes on; what is missing there is kept and written when it can be.",
+                )
+            self._warned = True
+
+    def _give_up_board(self, error):
+        board, self._board = self._board, None
+        if board is not None:
+            with contextlib.suppress(OSError):
+                board.close()
+        warn(
+            f"{self.path.parent / 'tensorboard'} cannot be written: {error}",
+            "TensorBoard gets no more of this process; metrics.jsonl has all.",
+        )
+
+
+def warn(*lines):
+    """Print lines between two bars, to standard error."""
+    print("!" * 78, *lines, "!" * 78, sep="\n", file=sys.stderr, flush=True)
 
 
 def _plain(value):

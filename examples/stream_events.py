@@ -36,7 +36,8 @@ def load(workdir):
         )
     jax.config.update("jax_enable_x64", settings.dtype == "float64")
     program = training.make_program(settings, 1, training.make_mesh(jax.devices()[:1]))
-    with Checkpoints(Path(workdir) / "checkpoints", settings.keep, create=False) as checkpoints:
+    saves, run = Path(workdir) / "checkpoints", config.identity(settings)
+    with Checkpoints(saves, settings.keep, create=False, run=run) as checkpoints:
         step = checkpoints.newest()
         if step is None:
             raise config.ConfigError(f"{workdir} holds no checkpoint yet")

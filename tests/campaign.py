@@ -37,11 +37,11 @@ RUN = (
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
 
 
-def start(workdir, *arguments):
-    """train.py on digits in a process of its own, on one CPU device."""
+def start(workdir, *arguments, under=()):
+    """train.py on digits in a process of its own, on one CPU device; `under` another script."""
     return subprocess.Popen(
-        [sys.executable, "train.py", "--config", "configs/digits.py", "--workdir", str(workdir),
-         *RUN, *arguments],
+        [sys.executable, *map(str, under), "train.py", "--config", "configs/digits.py",
+         "--workdir", str(workdir), *RUN, *arguments],
         cwd=ROOT,
         env={**ENVIRONMENT, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,

@@ -1,5 +1,7 @@
 """Checkpoints: bit-equal, on any sharding, the newest and the best kept, a kill harmless."""
 
+import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +14,8 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from dalif_jax.checkpoint import CheckpointError, Checkpoints
+from dalif_jax import seal, step_folders
+from dalif_jax.checkpoint import CheckpointError, Checkpoints, Damaged
 from dalif_jax.training import make_mesh
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,3 +131,226 @@ def test_a_kill_during_a_save_leaves_the_step_before(tmp_path):
         checkpoints.save(2, {"x": jnp.zeros(1000)})
         checkpoints.finish()
         assert checkpoints.newest() == 2
+
+
+# ---- The best is the first of the highest scores, kept whatever comes.
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [([0.5, 0.9, 0.9, 0.3], 2), ([0.2, 0.2, 0.2], 1), ([None, 0.1, None, 0.1], 2), ([0.1, 0.7], 2)],
+)
+def test_of_equal_scores_the_first_is_the_best_and_stays(tmp_path, scores, best):
+    with Checkpoints(tmp_path / "c", 1) as checkpoints:
+        assert checkpoints.best_score() == float("-inf")
+        for step, score in enumerate(scores, 1):
+            checkpoints.save(step, {"x": jnp.full(4, float(step))}, score)
+            so_far = [s for s in scores[:step] if s is not None]
+            assert checkpoints.best_score() == max(so_far, default=float("-inf"))
+        checkpoints.finish()
+        assert checkpoints.best() == best
+        assert checkpoints.steps() == sorted({best, len(scores)})
+
+
+def test_a_saved_step_is_given_its_score_and_its_arrays_stay(tmp_path):
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    spec = {"x": jax.ShapeDtypeStruct((4,), jnp.float32, sharding=one)}
+    with Checkpoints(tmp_path / "c", 1) as checkpoints:
+        checkpoints.save(1, {"x": jnp.arange(4.0)}, 0.5)
+        checkpoints.save(2, {"x": jnp.arange(4.0) + 1}, extra={"unread": [1]})
+        checkpoints.complete(2, 0.75)
+        assert (checkpoints.best(), checkpoints.best_score()) == (2, 0.75)
+    with Checkpoints(tmp_path / "c", 1) as checkpoints:
+        step, found, extra = checkpoints.restore_newest(spec)
+        assert (step, extra, checkpoints.steps()) == (2, None, [2])
+        assert (found["x"] == jnp.arange(4.0) + 1).all()
+
+
+# ---- A save that no one can read.
+
+
+def small(step):
+    return {"x": jnp.arange(3000.0) * step}
+
+
+def small_like():
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return {"x": jax.ShapeDtypeStruct((3000,), jnp.float32, sharding=one)}
+
+
+def flip(folder):
+    chunk = max((folder / "state").rglob("*"), key=lambda p: p.is_file() and p.stat().st_size)
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 4
+    chunk.write_bytes(data)
+
+
+def another_record(folder):
+    (folder / "record" / "metadata").write_text("{}")
+
+
+def emptied(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+@pytest.mark.parametrize("damage", [flip, another_record, emptied])
+def test_a_save_that_cannot_be_read_back_is_reported_and_the_one_before_stays(
+    tmp_path, capsys, damage
+):
+    """The disk loses the second save as soon as it is written; just one is to be kept."""
+
+    class Rotten(Checkpoints):
+        def _read_back(self, step, *about):
+            self._manager.wait_until_finished()
+            if step == 2:
+                damage(self.folder / "2")
+            super()._read_back(step, *about)
+
+    with Rotten(tmp_path / "c", 1) as checkpoints:
+        checkpoints.save(1, small(1))
+        checkpoints.save(2, small(2))
+        with pytest.raises(CheckpointError, match="step 2 could not be saved"):
+            checkpoints.finish()
+        assert checkpoints.steps() == [1]
+        assert (checkpoints.restore(1, small_like())[0]["x"] == small(1)["x"]).all()
+        checkpoints.save(3, small(3))
+        checkpoints.finish()
+        assert checkpoints.steps() == [3]
+    told = capsys.readouterr().err
+    assert "Training goes on" in told and "2.corrupt" in told
+    assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["2.corrupt", "3"]
+
+
+def test_what_the_library_saves_and_cannot_read_is_noticed(tmp_path, monkeypatch, capsys):
+    """Under brackets, without the plain path it is given else, it calls every save done."""
+    monkeypatch.setattr(step_folders.StepFolders, "plain", lambda self: self.folder)
+    with Checkpoints(tmp_path / "lr[0.1]", 1) as checkpoints:
+        checkpoints.save(1, small(1))
+        with pytest.raises(CheckpointError, match=r"step 1 could not be saved.*read back"):
+            checkpoints.finish()
+    assert "1.corrupt" in capsys.readouterr().err
+
+
+# Alone, and all but the slash of what a keyboard has; as the folder and above it.
+ODD = [*"[]*?{}#%~ '\"\\\n\té$&;|<>!()`^:=+,@", "**", "[0.1]", "-rf", "..x", "%2F", "ü日本"]
+
+
+def test_any_character_may_be_in_the_path(tmp_path):
+    whole = "".join(ODD)
+    names = [*(f"a{odd}b" for odd in ODD), whole, f"{whole}/{whole}"]
+    for name in names:
+        folder = tmp_path / name / "c"
+        with Checkpoints(folder, 1) as checkpoints:
+            checkpoints.save(1, small(1), 0.5)
+            checkpoints.finish()
+        with Checkpoints(folder, 1) as checkpoints:  # continued
+            assert checkpoints.restore_newest(small_like())[0] == 1
+            checkpoints.save(2, small(2), 0.25)
+            checkpoints.finish()
+        with Checkpoints(folder, 1, create=False) as checkpoints:  # evaluated
+            assert (checkpoints.steps(), checkpoints.best()) == ([1, 2], 1), name
+            assert (checkpoints.restore(2, small_like())[0]["x"] == small(2)["x"]).all(), name
+    folder.rename(tmp_path / "moved")
+    with Checkpoints(tmp_path / "moved", 1) as checkpoints:
+        assert checkpoints.restore_newest(small_like())[0] == 2
+
+
+# ---- A checkpoint is the step, and of the run, that it says.
+
+
+def written(folder, steps=(1, 2, 3), **run):
+    with Checkpoints(folder, 5, run=run) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, small(step + 100 * run.get("seed", 0)))
+        checkpoints.finish()
+    return folder
+
+
+def renamed(c, other):
+    (c / "3").rename(c / "9")
+
+
+def copied_over(c, other):
+    shutil.rmtree(c / "3")
+    shutil.copytree(c / "1", c / "3")
+
+
+def arrays_of_another_step(c, other):
+    shutil.rmtree(c / "3" / "state")
+    shutil.copytree(c / "1" / "state", c / "3" / "state")
+
+
+def of_another_run(c, other):
+    shutil.rmtree(c / "3")
+    shutil.copytree(other / "3", c / "3")
+
+
+def arrays_of_another_run(c, other):
+    shutil.rmtree(c / "3" / "state")
+    shutil.copytree(other / "3" / "state", c / "3" / "state")
+
+
+def later_of_another_run(c, other):
+    shutil.copytree(other / "7", c / "7")
+
+
+MIXED = (renamed, copied_over, arrays_of_another_step, of_another_run, arrays_of_another_run,
+         later_of_another_run)  # fmt: skip
+
+
+@pytest.mark.parametrize("mix", MIXED)
+def test_a_step_renamed_copied_or_of_another_run_is_found(tmp_path, capsys, mix):
+    c = written(tmp_path / "c", seed=0, depth=20)
+    other = written(tmp_path / "other", (3, 7), seed=1, depth=20)
+    mix(c, other)
+    with (
+        Checkpoints(c, 5, create=False, run={"seed": 0, "depth": 20}) as reading,
+        pytest.raises(Damaged, match=f"step {reading.newest()} of"),
+    ):
+        reading.restore(reading.newest(), small_like())
+    with Checkpoints(c, 5, run={"seed": 0, "depth": 20}) as checkpoints:
+        step, found, _ = checkpoints.restore_newest(small_like())
+    assert step == (3 if mix is later_of_another_run else 2)
+    assert (found["x"] == small(step)["x"]).all()
+    assert ".corrupt" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_all_of_another_run_is_refused_and_left_alone(tmp_path):
+    c = written(tmp_path / "c", seed=1)
+    with pytest.raises(CheckpointError, match=r"another run: seed=1 there, 0 here.*own folder"):
+        Checkpoints(c, 5, run={"seed": 0})
+    assert sorted(p.name for p in c.iterdir()) == ["1", "2", "3"]
+
+
+def test_settings_that_only_one_version_knows_are_not_compared(tmp_path):
+    c = written(tmp_path / "c", seed=0, gone=1)
+    with Checkpoints(c, 5, run={"seed": 0, "new": 2}) as checkpoints:
+        assert checkpoints.restore_newest(small_like())[0] == 3
+
+
+def test_checkpoints_of_earlier_versions_are_read(tmp_path):
+    """Their records hold no step, run or version, and beside them lies a score orbax kept."""
+    c = written(tmp_path / "c", seed=0)
+    for step in (1, 2, 3):
+        path = c / str(step) / "record" / "metadata"
+        record = seal.unsealed(json.loads(path.read_text()))
+        old = {key: record[key] for key in ("digest", "score", "extra")} | {"score": step / 10}
+        path.write_text(json.dumps(seal.sealed(old)))
+        (c / str(step) / "metrics").mkdir()
+        (c / str(step) / "metrics" / "metrics").write_text(json.dumps({"score": step / 10}))
+    with Checkpoints(c, 2, run={"seed": 0}) as checkpoints:
+        step, found, extra = checkpoints.restore_newest(small_like())
+        assert (step, extra, checkpoints.best(), checkpoints.best_score()) == (3, None, 3, 0.3)
+        assert (found["x"] == small(3)["x"]).all()
+        checkpoints.save(4, small(4), 0.2)
+        checkpoints.finish()
+        assert checkpoints.steps() == [3, 4]
+
+
+def test_the_version_in_a_record_is_the_packages(tmp_path):
+    written(tmp_path / "c", (1,), seed=5)
+    record = json.loads((tmp_path / "c" / "1" / "record" / "metadata").read_text())
+    text = (ROOT / "pyproject.toml").read_text()
+    assert f'version = "{record["version"]}"' in text
+    assert (record["step"], record["run"]) == (1, {"seed": 5})
