@@ -22,7 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import data_campaign  # noqa: E402  after the path
+import checkpoint_campaign  # noqa: E402  after the path
+import data_campaign  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
@@ -248,6 +249,8 @@ def main():
         "corruptions": lambda folder: corruptions(folder, limit=arguments.corruptions),
         "fuzz": lambda folder: fuzz(folder, 6000),
         "soak": lambda folder: soak(folder, 600),
+        "odd_paths": lambda folder: checkpoint_campaign.odd_paths(folder, 300),
+        "mixed_checkpoints": lambda folder: checkpoint_campaign.mixed(folder, 300),
         "foreign_headers": lambda folder: data_campaign.foreign_headers(folder, 60),
         "lost_samples": lambda folder: data_campaign.lost_samples(folder, 300),
     }
