@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dalif_jax import config as configs
+from dalif_jax.analysis import numbers_of
 from dalif_jax.report import commit
 from dalif_jax.runlog import duration, read_metrics
 
@@ -226,7 +227,7 @@ def record(workdir):
         "curve_seconds": [line.get("seconds") for line in evals],
         "decays": {
             name: {key: [mean(line["layers"][name][key]) for line in evals]
-                   for key in ("alpha", "beta")}
+                   for key in numbers_of(evals)}
             for name in report["layers"]
         },
     }  # fmt: skip

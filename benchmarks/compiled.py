@@ -26,7 +26,7 @@ from jax.experimental import topologies
 from jax_worker import events_step
 
 from configs.base import get_config
-from dalif_jax import fused, models, training
+from dalif_jax import fused, networks, training
 
 # The H200's published numbers, and what openxla/xla's target_config/specs/h200.txtpb says of it.
 H200 = """
@@ -133,7 +133,7 @@ def lower_step(case, devices, **overrides):
         return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
     if network == "vgg11":
-        model = models.build(
+        model = networks.build(
             network, classes, dtype=jnp.bfloat16, mesh=mesh, pallas=config.kernel == "pallas"
         )
         shape = (config.batch_size, timesteps, size, size, channels)

@@ -11,7 +11,8 @@ import optax
 from worker import resident, restart_peak, serve
 
 from configs.base import get_config
-from dalif_jax import fused, losses, models, neurons, training
+from dalif_jax import fused, losses, networks, neurons, training
+from dalif_jax.training.steps import forward_of, remakes
 
 CPU = jax.default_backend() == "cpu"
 
@@ -131,7 +132,7 @@ class Step(Side):
         x = jnp.asarray(given["x"], self.spec["dtype"])
 
         def loss(params):
-            (logits, _), _ = self.program.model.apply(
+            logits, _ = self.program.model.apply(
                 {"params": params, "batch_stats": self.state.batch_stats},
                 x, train=True, timesteps=self.spec["timesteps"], mutable=["batch_stats"],
             )  # fmt: skip
@@ -161,17 +162,19 @@ def events_step(model, config, optimizer, shape, platform, abstract=False):
             step, params, variables["batch_stats"], optimizer.init(params), None
         )
 
-    forward = training.forward_of(model, config, platform)
+    loss = losses.LOSSES["cross_entropy"], losses.options("cross_entropy")
+    forward = forward_of(model, config.timesteps, *loss, remakes(config.rematerialize, platform))
 
     def train_step(state, x, labels, _):
         def loss(params):
-            (logits, _), new = forward({"params": params, "batch_stats": state.batch_stats}, x)
-            return losses.time_averaged_cross_entropy(logits, labels).mean(), new
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            each, (_, new) = forward(variables, x, [(1.0, labels)], 1.0)
+            return each.mean(), new
 
         (value, new), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        state = training.TrainState(state.step + 1, params, new["batch_stats"], opt_state, None)
+        state = training.TrainState(state.step + 1, params, new, opt_state, None)
         return state, {"loss": value}
 
     return (jax.eval_shape(init) if abstract else jax.jit(init)()), train_step
@@ -184,7 +187,7 @@ class Events(Step):
         spec = self.spec
         super().build()
         mesh = training.make_mesh(jax.devices()[:1]) if self.config.kernel == "pallas" else None
-        model = models.build(
+        model = networks.build(
             spec["network"], spec["classes"], dtype=jnp.dtype(spec["dtype"]), mesh=mesh
         )
         shape = (spec["batch"], spec["timesteps"], spec["size"], spec["size"], spec["channels"])
@@ -216,11 +219,10 @@ class Neuron(Side):
                 decays = jnp.tanh(a), jnp.tanh(b)
                 return fused.spikes(*decays, x, 1.0, "rectangle", 1.0, False, mesh)
         else:
-            step = neurons.make_step(neurons.NeuronOptions())
+            options = neurons.options()
 
             def layer(a, b, x):
-                state = neurons.initial_state(x[:, 0])
-                return neurons.run(step, {"a": a, "b": b}, state, x)[1]
+                return neurons.simulate(options, {"a": a, "b": b}, x)[1]
 
         def both(a, b, x, gradient):
             spikes, backward = jax.vjp(layer, a, b, x)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import measure
 import numpy as np
 
-from dalif_jax import card, config, data, interchange, models
+from dalif_jax import card, config, data, interchange, networks
 from dalif_jax.training import prepare
 
 
@@ -59,7 +59,7 @@ def main():
     split = config.load_data(settings)["test"]
     spec = data.spec(settings.dataset, settings.frame_size)
     options = config.neuron_options(settings)
-    model = models.build(settings.model, spec.classes, options, jnp.float64)
+    model = networks.build(settings.model, spec.classes, options, jnp.float64)
     variables = jax.tree.map(
         lambda leaf: np.asarray(leaf, np.float64),
         {"params": state.params, "batch_stats": state.batch_stats},
@@ -67,7 +67,7 @@ def main():
     x = prepare(jnp.asarray(split.images), spec, jnp.float64)
     x = jnp.broadcast_to(x, (len(x), settings.timesteps, *spec.shape))
 
-    logits, taps = jax.jit(lambda x: model.apply(variables, x, train=False, taps=("spikes",)))(x)
+    logits, taps, _ = jax.jit(lambda x: networks.tapped(model, variables, x, ("spikes",)))(x)
     layers = {name.replace("/", "."): tap["spikes"] != 0 for name, tap in taps.items()}
     layers = {name: np.moveaxis(np.asarray(spikes), -1, 2) for name, spikes in layers.items()}
     # snnTorch reads no SumPool2d.

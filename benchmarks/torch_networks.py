@@ -1,5 +1,5 @@
 """The benchmarked networks in PyTorch with SpikingJelly 2.0, layer for layer those of
-`dalif_jax/models.py`; module names are its parameter names, so weights carry over by name.
+`dalif_jax/networks/`; module names are its parameter names, so weights carry over by name.
 
 Activations are [T, B, C, H, W], SpikingJelly's layout; its `layer` modules fold T and B for
 convolution and norm, as its own models do.

@@ -1,3 +1,41 @@
-"""Deep spiking networks with dual adaptive leaky integrate-and-fire neurons, in JAX."""
+"""Deep spiking networks in JAX: what a user of the library imports.
+
+    import dalif_jax as dj
+    model = dj.build("resnet20", 10, dj.neuron("plif", tau=2.0))
+
+Names are looked up when they are used: importing this alone does not import JAX.
+"""
+
+import importlib
 
 __version__ = "0.2.0"
+
+_DOOR = {
+    "networks": ("build", "stream", "tapped", "Parts", "show"),
+    "neurons": ("Neuron", "Number", "Options", "SpikingNeuron", "fire", "simulate", "zeros"),
+    "losses": ("Loss",),
+    "norm": ("Norm",),
+    "surrogate": ("Surrogate", "spike"),
+}
+_RENAMED = {
+    "neuron": ("neurons", "options"),
+    "add_neuron": ("neurons", "add"),
+    "add_network": ("networks", "add"),
+    "add_loss": ("losses", "add"),
+    "add_norm": ("norm", "add"),
+    "add_attention": ("attention", "add"),
+    "add_surrogate": ("surrogate", "add"),
+}
+_NAMES = {name: (room, name) for room, names in _DOOR.items() for name in names} | _RENAMED
+__all__ = ["__version__", *_NAMES]
+
+
+def __getattr__(name):
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    room, own = _NAMES[name]
+    return getattr(importlib.import_module(f"{__name__}.{room}"), own)
+
+
+def __dir__():
+    return sorted(__all__)

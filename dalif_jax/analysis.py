@@ -67,33 +67,46 @@ def learning_curves(records, path):
     return Path(path)
 
 
-def decay_curves(records, path):
-    """Alpha and beta of every layer over epochs (paper, Fig. 3), shallow to deep, as PNG.
+def number_curves(records, path, meanings=None):
+    """What the neurons of every layer show over epochs (paper, Fig. 3: alpha and beta), shallow to
+    deep, as PNG.
 
-    Per-channel decays are drawn as their mean.
+    Numbers of channels are drawn as their mean.
+
+    Args:
+      meanings: {number: what it is, in a few words}.
     """
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     evals = [r for r in records if r["kind"] == "eval"]
-    names = list(evals[-1]["layers"])
-    figure, axes = panels(2)
+    names, meanings = list(evals[-1]["layers"]), meanings or {}
+    keys = numbers_of(evals)
+    figure, axes = panels(len(keys))
     # The scale reaches past the last layer, whose yellow would be too pale on white.
     scale = ScalarMappable(Normalize(1, 1.1 * max(len(names), 2)), colormaps["viridis"])
-    for axis, key, meaning in zip(
-        axes, ("alpha", "beta"), ("input gain (spatial)", "leak (temporal)"), strict=True
-    ):
+    for axis, key in zip(axes, keys, strict=True):
         for depth, name in enumerate(names, 1):
             curve = [np.mean(r["layers"][name][key]) for r in evals]
             axis.plot(_column(evals, "epoch"), curve, marker=".", ms=3, lw=1.2,
                       color=scale.to_rgba(depth))  # fmt: skip
-        axis.set(xlabel="epoch", ylabel=f"{key}, {meaning}")
+        meaning = f", {meanings[key]}" if key in meanings else ""
+        axis.set(xlabel="epoch", ylabel=f"{key}{meaning}")
     bar = figure.colorbar(scale, ax=axes, label="neuron layer, shallow to deep")
     bar.ax.set_ylim(1, max(len(names), 2))
     bar.set_ticks(sorted({1, (1 + len(names)) // 2, max(len(names), 2)}))
     figure.savefig(path)
     return Path(path)
+
+
+COUNTED = ("firing_rate", "spikes", "synaptic_operations")  # of every layer, whatever its neuron
+
+
+def numbers_of(evals):
+    """The names of the numbers that the neurons of evaluated layers show, as alpha and beta."""
+    rows = [row for record in evals[-1:] for row in record["layers"].values()]
+    return [key for key in rows[0] if key not in COUNTED] if rows else []
 
 
 def firing_rates(records, path, step=None, note=""):
@@ -187,8 +200,10 @@ def confusion_matrix(report, path, names=None, note=""):
     return Path(path)
 
 
-def draw_all(workdir, rates="firing_rates.png", step=None, note=""):
-    """Draw curves.png, decays.png and firing_rates.png into a workdir; returns their paths.
+def draw_all(workdir, rates="firing_rates.png", step=None, note="", meanings=None):
+    """Draw curves.png, numbers.png and firing_rates.png into a workdir; returns their paths.
+
+    The second is left out where the neurons show no numbers.
 
     Args:
       rates: name of the last one, which is of the checkpoint of `step`; the others are of the run.
@@ -203,7 +218,9 @@ def draw_all(workdir, rates="firing_rates.png", step=None, note=""):
     if not records:
         raise LogError(f"{path} holds no records yet: nothing to draw")
     drawn = [learning_curves(records, workdir / "curves.png")]
-    if any(r["kind"] == "eval" for r in records):
-        drawn.append(decay_curves(records, workdir / "decays.png"))
+    evals = [r for r in records if r["kind"] == "eval"]
+    if evals:
+        if numbers_of(evals):
+            drawn.append(number_curves(records, workdir / "numbers.png", meanings))
         drawn.append(firing_rates(records, workdir / rates, step, note))
     return drawn

@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from dalif_jax import config, data, interchange, training
+from dalif_jax import config, data, interchange, neurons, training
 
 
 class CardError(ValueError):
@@ -67,16 +67,20 @@ def export(folder, settings, model, state, report, nir=True):
 def write_nir(path, settings, model, variables, shape, **keys):
     """Write the network's NIR graph as an HDF5 file. Raises NotRepresentable."""
     options = config.neuron_options(settings)
-    interchange.write(path, interchange.to_nir(model, variables, options, shape, **keys))
+    if settings.attention != "none":
+        raise interchange.NotRepresentable(f"attention={settings.attention} has no form in NIR")
+    graph = interchange.to_nir(model, variables, options, shape, norm=settings.norm, **keys)
+    interchange.write(path, graph)
 
 
 def page(settings, report, nir_note):
     """The card's README."""
     splits = {"test": report} | report["other_splits"]
+    title = neurons.NEURONS[settings.neuron].title
     lines = [
         f"# {settings.model} with `{settings.neuron}` neurons on {settings.dataset}",
         "",
-        f"A spiking network of [DA-LIF](https://arxiv.org/abs/2502.10422) neurons, T = "
+        f"A spiking network of {title or f'`{settings.neuron}`'} neurons, T = "
         f"{settings.timesteps}, {report['parameters']:,} parameters, trained by dalif_jax with the "
         "settings in `config.json`.",
         "",

@@ -3,19 +3,22 @@
 import difflib
 import math
 import sys
+from dataclasses import fields
 from typing import NamedTuple
 
+from dalif_jax import attention, losses, networks, neurons, norm
 from dalif_jax.augment import AUGMENTS
 from dalif_jax.data import SPECS
 from dalif_jax.event_augment import EVENT_AUGMENTS
 from dalif_jax.events import RESIZES, SPLITS_BY
+from dalif_jax.keys import PIECES
 from dalif_jax.keys import get_config as base_config
-from dalif_jax.models import NETWORKS, last_side
-from dalif_jax.neurons import NEURONS, NeuronOptions
+from dalif_jax.neurons import NEURONS
 
 # fmt: off
 NAMES = {
-    "model": NETWORKS, "neuron": NEURONS, "dataset": SPECS,
+    "model": networks.NETWORKS, "neuron": NEURONS, "norm": norm.NORMS, "loss": losses.LOSSES,
+    "attention": attention.ATTENTION, "dataset": SPECS,
     "dtype": ("float32", "bfloat16", "float64"), "schedule": ("cosine", "onecycle", "constant"),
     "rematerialize": ("auto", "on", "off"), "kernel": ("xla", "pallas"), "split_by": SPLITS_BY,
     "resize": RESIZES,
@@ -63,13 +66,72 @@ RANGES = {
 # fmt: on
 
 
-def neuron_options(config):
-    """NeuronOptions of a config. Raises ConfigError where the keys contradict one another."""
-    keys = (key for key in NeuronOptions.__dataclass_fields__ if key != "name")
+def own_options(piece, name):
+    """{option: its default} that a piece of PIECES declares for itself, under its name there."""
+    room = {"model": networks, "neuron": neurons, "norm": norm, "attention": attention,
+            "loss": losses}[piece]  # fmt: skip
+    found = room.own_options(name)
+    return {key: default for key, default in found.items() if key not in base_config()}
+
+
+def check_own(config, piece):
+    """{option: value} of a piece's own options. Raises ConfigError for one that is not its own, or
+    of another type than its default."""
+    name, given = config[piece], config[f"{piece}_options"]
+    if not hasattr(given, "items"):
+        raise ConfigError(f"{piece}_options={given!r}: options by name expected")
+    known = own_options(piece, name)
+    for key, value in given.items():
+        where = f"{piece}_options.{key}"
+        if key in base_config():
+            raise ConfigError(f"{where}: that is a key for all, --config.{key}={value}")
+        if key not in known:
+            raise ConfigError(
+                f"{where}: {piece}={name} has no such option{did_you_mean(key, known)}; "
+                f"its own are: {', '.join(known) or 'none'}"
+            )
+        default = known[key]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        right = number if isinstance(default, float) else isinstance(value, type(default))
+        right = right and isinstance(value, bool) == isinstance(default, bool)
+        if default is not None and not right:
+            raise ConfigError(f"{where}={value!r}: {type(default).__name__} expected")
+        if number and not math.isfinite(value):
+            raise ConfigError(f"{where}={value} is not a finite number")
+    return dict(given)
+
+
+def _told(config, options, common, piece):
+    """The Options of a piece, from the keys that it shares with all and its own."""
+    keys = {field.name for field in fields(common)} - {"name"}
     try:
-        return NeuronOptions(name=config.neuron, **{key: config[key] for key in keys})
+        return options(**{key: config[key] for key in keys if key in config},
+                       **check_own(config, piece))  # fmt: skip
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def neuron_options(config):
+    """Options of a config's neuron. Raises ConfigError where the keys contradict one another."""
+    name = config.neuron
+    return _told(
+        config, lambda **keys: neurons.options(name, **keys), NEURONS[name].options, "neuron"
+    )
+
+
+def loss_options(config):
+    """Options of a config's loss. Raises ConfigError."""
+    name = config.loss
+    common = losses.LOSSES[name].options
+    return _told(config, lambda **keys: losses.options(name, **keys), common, "loss")
+
+
+def network_options(config):
+    """{option: value} that a config's network is built with. Raises ConfigError."""
+    given = check_own(config, "model")
+    if "zero_init" in networks.own_options(config.model):
+        given["zero_init"] = config.zero_init_residual
+    return given
 
 
 def validate(config, devices=1):
@@ -109,7 +171,13 @@ def validate(config, devices=1):
         )
     _check_sizes(config, spec)
     _check_batches(config, devices)
+    for piece in PIECES:
+        check_own(config, piece)
     neuron_options(config)
+    loss_options(config)
+    refused = neurons.NEURONS[config.neuron].refuses.get("norm")
+    if refused and config.norm != "none":
+        raise ConfigError(f"norm={config.norm} with neuron={config.neuron}: {refused}")
 
 
 def _check_flip(dataset):
@@ -133,8 +201,9 @@ def _check_sizes(config, spec):
             f"not {config.dataset}"
         )
     side = config.frame_size or spec.shape[0]
-    if not last_side(config.model, side):
-        works = [n for n in range(1, 513) if last_side(config.model, n)]
+    own = check_own(config, "model")
+    if not networks.last_side(config.model, side, **own):
+        works = [n for n in range(1, 513) if networks.last_side(config.model, n, **own)]
         near = min(works, key=lambda n: abs(n - side))
         other = f", the nearest is {near}" if near != works[0] else ""
         raise ConfigError(
@@ -197,13 +266,23 @@ def check_steps(config, steps):
 
 def _learns(config):
     """Whether a neuron layer has a number that is learned."""
-    return bool(NEURONS[config.neuron].parameters(neuron_options(config)))
+    return bool(NEURONS[config.neuron].numbers(neuron_options(config)))
 
 
 def _starts(config):
     """Whether a decay comes from decay_init through decay_function."""
     options = neuron_options(config)
     return _learns(config) or None in (options.alpha, options.beta)
+
+
+def _told_of(key, more=lambda config: True, why=""):
+    """Of a key that only some neurons have: whether this one has, and does anything with it."""
+
+    def does(config, _):
+        has = key in {field.name for field in fields(NEURONS[config.neuron].options)}
+        return has and more(config)
+
+    return does, f"the neuron is told no {key}{why}"
 
 
 def _augments(config, *names):
@@ -215,15 +294,22 @@ def _scans(config):
     return config.membrane_bn or not config.fused
 
 
-_TIED = (lambda c, _: c.neuron != "tied", "neuron=tied learns one number for both decays")
+def _untied(config):
+    return config.neuron != "tied"
+
+
+_TIED = ", or learns one number for both decays"
+_GIVEN = ", or both decays are given as they are"
 _EVENTS = (lambda c, _: SPECS[c.dataset].events, "the data set holds images, not events")
 _GPU = ("gpu", "cuda", "rocm")
 # Key: whether it does anything (config, platform), and why not where it does not.
 EFFECTS = {
-    "alpha": _TIED, "beta": _TIED, "learn_alpha": _TIED, "learn_beta": _TIED,
-    "decay_init": (lambda c, _: _starts(c), "both decays are given as they are"),
-    "decay_function": (lambda c, _: _starts(c), "both decays are given as they are"),
-    "per_channel": (lambda c, _: _learns(c), "neither decay is learned"),
+    **{
+        key: _told_of(key, _untied, _TIED)
+        for key in ("alpha", "beta", "learn_alpha", "learn_beta")
+    },
+    **{key: _told_of(key, _starts, _GIVEN) for key in ("decay_init", "decay_function")},
+    "per_channel": _told_of("per_channel", _learns, ", or learns nothing"),
     "detach_reset": (lambda c, _: c.timesteps > 1, "with one timestep nothing follows a reset"),
     "fused": (lambda c, _: not c.membrane_bn, "with membrane_bn the neuron is always a scan"),
     "unroll": (lambda c, _: _scans(c), "the fused neuron is no scan"),
@@ -233,7 +319,8 @@ EFFECTS = {
     ),
     "deterministic": (lambda _, platform: platform in _GPU, "only GPUs differ from run to run"),
     "zero_init_residual": (
-        lambda c, _: not c.model.startswith("vgg"), "the network has no residual branch",
+        lambda c, _: "zero_init" in networks.own_options(c.model),
+        "the network has no residual branch",
     ),
     "warmup_epochs": (lambda c, _: c.schedule != "onecycle", "schedule=onecycle has its own rise"),
     "nesterov": (lambda c, _: c.momentum > 0, "momentum is 0"),

@@ -162,12 +162,14 @@ def parse_flags(argv):
             recipe = given(argv, "config")
             if recipe:
                 recipes.check(recipe)
+        argv, own = recipes.own_words(argv)
         rest = flags.FLAGS(argv)
         if len(rest) > 1:
             raise config.ConfigError(f"unexpected argument {rest[1]!r}; settings are --config.x=y")
         if "config" in flags.FLAGS and flags.FLAGS.config is None:
             raise config.ConfigError("--config is missing: a file of configs/")
         if recipe:
+            recipes.set_own(flags.FLAGS.config, own)
             overridden = config_flags.get_override_values(flags.FLAGS["config"])
             if line := recipes.fit_warm_up(flags.FLAGS.config, overridden, recipe):
                 print(line)

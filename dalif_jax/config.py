@@ -3,12 +3,17 @@
 import json
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from dalif_jax import data
 from dalif_jax.checks import (  # noqa: F401  names that are used as this module's
     ConfigError,
     check_steps,
     did_you_mean,
+    loss_options,
+    network_options,
     neuron_options,
+    own_options,
     validate,
     without_effect,
 )
@@ -86,10 +91,17 @@ def from_json(values, where):
         if value is None and config[key] is not None:
             raise ConfigError(f"{key}=null in {where}: {type(config[key]).__name__} expected")
         try:
-            config[key] = tuple(value) if isinstance(value, list) else value
+            if isinstance(config[key], ConfigDict):
+                config[key].update({name: _plain(own) for name, own in dict(value).items()})
+            else:
+                config[key] = _plain(value)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{key}={value!r:.50} in {where}: {error}") from error
     return config
+
+
+def _plain(value):
+    return tuple(map(_plain, value)) if isinstance(value, list) else value
 
 
 def load(workdir):

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from dalif_jax import data, operations
+from dalif_jax import data, neurons, operations
+from dalif_jax.analysis import numbers_of
 from dalif_jax.config import neuron_options
 from dalif_jax.inside import layer_of
-from dalif_jax.neurons import NEURONS
 from dalif_jax.summary import neuron_layers
 
 
@@ -46,17 +46,18 @@ def evaluate(program, state, feed, config, structure, stop=lambda: False):
       structure: from structure_of.
       stop: asked before every batch whether to give up.
     Returns:
-      dict: accuracy (0..1), loss (nats), examples, and per layer alpha, beta, firing_rate (spikes
-      per neuron and timestep), spikes and synaptic_operations (Python integers, summed over the
-      split and its timesteps; each spike weighted by the synapses it drives); `energy`, totals by
-      both rules, and `operations`, the same layer by layer, see operations.count; `confusion`,
-      examples by right class and answer, None beyond training.CONFUSION_UP_TO classes.
+      dict: accuracy (0..1), loss (nats), examples, and per layer what its neuron shows (alpha and
+      beta of DA-LIF), firing_rate (spikes per neuron and timestep), spikes and
+      synaptic_operations (Python integers, summed over the split and its timesteps; each spike
+      weighted by the synapses it drives); `energy`, totals by both rules, and `operations`, the
+      same layer by layer, see operations.count; `confusion`, examples by right class and answer,
+      None beyond training.CONFUSION_UP_TO classes.
     Raises:
       Interrupted: `stop` said so.
       AssertionError: the batches did not cover the split exactly once.
     """
     total, confusion = {"loss": 0.0, "correct": 0, "examples": 0}, None
-    sums = {"spikes": {}, "nonzero": {}}
+    sums = {"spikes": {}, "nonzero": {}, "amount": {}}
     pending = None
     # The host sums one batch late, so that the next is already running.
     for batch in chain(feed.evaluate(), [None]):
@@ -104,16 +105,16 @@ def evaluate(program, state, feed, config, structure, stop=lambda: False):
 
 
 def layer_records(state, config, spikes, layers, examples):
-    """{layer: alpha, beta, firing_rate, spikes, synaptic_operations}, in order of depth."""
+    """{layer: what its neuron shows, firing_rate, spikes, synaptic_operations}, by depth."""
     options = neuron_options(config)
+    show = neurons.of(options).shown
     params = state.params if state.ema is None else state.ema
     records = {}
     for name, layer in layers.items():
-        alpha, beta = NEURONS[options.name].decays(options, jax.device_get(layer_of(params, name)))
+        shown = show(options, jax.device_get(layer_of(params, name)))
         fired = spikes[name]
         records[name] = {
-            "alpha": np.asarray(alpha).tolist(),
-            "beta": np.asarray(beta).tolist(),
+            **{key: np.asarray(value).tolist() for key, value in shown.items()},
             "firing_rate": int(fired.sum()) / (examples * config.timesteps * layer.neurons),
             "spikes": int(fired.sum()),
             "synaptic_operations": int((fired * layer.fan_out).sum()),
@@ -182,7 +183,7 @@ def write_report(workdir, config, state, step, which, results, guard=None):
 
 def format_report(values):
     """The dict of `report` as text: a line a split, the answer; then a line a layer."""
-    width = max(len(name) for name in values["layers"])
+    width, shown = max(len(name) for name in values["layers"]), numbers_of([values])
     chosen = f", chosen on the {values['chosen_on']} set" if values["chosen_on"] else ""
     lines = [
         f"{name.replace('_', ' ')}: accuracy {row['accuracy']:.2%} of {row['examples']:,}, "
@@ -194,12 +195,13 @@ def format_report(values):
         f"T = {values['timesteps']}, {values['parameters']:,} parameters",
         f"checkpoint: {values['checkpoint']}, step {values['step']}{chosen}",
         "",
-        f"{'layer':<{width}}   alpha    beta  firing rate          spikes   synaptic operations",
+        f"{'layer':<{width}}{''.join(f'  {key:>6}' for key in shown)}"
+        "  firing rate          spikes   synaptic operations",
     ]
     for name, row in values["layers"].items():
-        alpha, beta = np.mean(row["alpha"]), np.mean(row["beta"])
+        numbers = "".join(f"  {np.mean(row[key]):6.3f}" for key in shown)
         lines.append(
-            f"{name:<{width}}  {alpha:6.3f}  {beta:6.3f}  {row['firing_rate']:11.2%}"
+            f"{name:<{width}}{numbers}  {row['firing_rate']:11.2%}"
             f"  {row['spikes']:14,}  {row['synaptic_operations']:20,}"
         )
     lines += ["", *format_operations(values)]

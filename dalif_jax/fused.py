@@ -34,7 +34,7 @@ def spikes(alpha, beta, x, threshold, surrogate, width, detach, mesh=None):
     Args:
       alpha, beta: decays, scalars or [C], at least float32.
       x: [B, T, ..., C]; membranes are computed in at least float32.
-      threshold, surrogate, width, detach: as in NeuronOptions.
+      threshold, surrogate, width, detach: as in neurons.Options.
       mesh: where given, NVIDIA GPUs run the Pallas kernel on it, with x sharded over its axis
         `data`; not in float64, nor for a batch that does not divide over it.
     Returns:
@@ -56,7 +56,7 @@ def _forward(alpha, beta, x, *options):
 
 def _backward(threshold, surrogate, width, detach, mesh, residuals, gradient):
     alpha, beta, x = residuals
-    derivative = SURROGATES[surrogate]
+    derivative = SURROGATES[surrogate].derivative
 
     def form(alpha, beta, x, gradient, platform):
         xs = _steps(x)

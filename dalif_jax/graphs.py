@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dalif_jax.neurons import State, reset
+from dalif_jax.neurons.linear import State, reset
 from dalif_jax.surrogate import spike
 
 DT = 1e-4  # seconds, the step that snnTorch and others assume when they read a graph

@@ -3,13 +3,10 @@
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from dalif_jax import data, models
-from dalif_jax.config import neuron_options
-from dalif_jax.neurons import membrane_threshold
-from dalif_jax.training import prepare
+from dalif_jax import data, networks, neurons
+from dalif_jax.training import build_model, prepare
 
 
 class Inside(NamedTuple):
@@ -18,7 +15,8 @@ class Inside(NamedTuple):
     logits: np.ndarray  # [T, K]
     spikes: dict  # {layer: bool [T, H, W, C]}
     membranes: dict  # {layer: [T, H, W, C]}, h before the reset
-    thresholds: dict  # {layer: [] or [C]}, what h must reach
+    thresholds: dict  # {layer: [T, H, W, C]}, what h was to reach
+    hard_reset: bool  # whether a membrane that fired starts again from 0
 
 
 def look_inside(state, image, config, layers):
@@ -34,35 +32,29 @@ def look_inside(state, image, config, layers):
     # On the host first: one of several processes asks this alone, of one of its devices.
     params = jax.device_get(state.params if state.ema is None else state.ema)
     stats = jax.device_get(state.batch_stats)
-    options = neuron_options(config)
     # A forward pass of its own, for training's may run as kernels over all devices.
-    model = models.build(config.model, spec.classes, options, jnp.dtype(config.dtype))
+    model = build_model(config)
+    asked = ("spikes", "membrane", "threshold")
 
     @jax.jit
     def forward(params, stats, image):
-        logits, taps = model.apply(
+        logits, taps, _ = networks.tapped(
+            model,
             {"params": params, "batch_stats": stats},
             prepare(image[None], spec, config.dtype),
+            asked,
             train=False,
-            taps=("spikes", "membrane"),
             timesteps=config.timesteps,
         )
-        inside = {
-            key: {name: tap[key][0] for name, tap in taps.items()} for key in ("spikes", "membrane")
-        }
-        return logits[0], inside
+        return logits[0], {key: {name: tap[key][0] for name, tap in taps.items()} for key in asked}
 
     logits, inside = jax.device_get(forward(params, stats, image))
     return Inside(
         logits,
         {name: inside["spikes"][name] != 0 for name in layers},
         {name: inside["membrane"][name] for name in layers},
-        {
-            name: np.asarray(
-                membrane_threshold(options, layer_of(params, name), layer_of(stats, name))
-            )
-            for name in layers
-        },
+        {name: inside["threshold"][name] for name in layers},
+        neurons.NEURONS[config.neuron].decays is not None,
     )
 
 

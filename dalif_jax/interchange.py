@@ -16,89 +16,54 @@ or counts of events. A neuron here fires at or above its threshold, in NIR above
 import jax
 import numpy as np
 
-from dalif_jax import models
+from dalif_jax import neurons
 from dalif_jax.graphs import DT, NotRepresentable, run  # noqa: F401  run: of what `read` gives
-from dalif_jax.neurons import NEURONS, membrane_threshold
-from dalif_jax.norm import EPSILON
+from dalif_jax.neurons.linear import membrane_threshold
+from dalif_jax.norm import NORMS
 
 
-def to_nir(model, variables, options, shape, *, fold_gain=True, average_pool=False, dt=DT):
+def to_nir(
+    model, variables, options, shape, *, norm="batch", fold_gain=True, average_pool=False, dt=DT
+):
     """The nir.NIRGraph of a trained network, in float64.
 
     Args:
-      model: from models.build.
+      model: from networks.build.
       variables: {"params", "batch_stats"}.
-      options: its NeuronOptions.
+      options: its neurons.options.
       shape: (H, W, C) of one timestep's input.
+      norm: its norm's name.
       fold_gain: False keeps the weights and gives every neuron its r.
       average_pool: AvgPool2d nodes, for tools without SumPool2d.
       dt: seconds of a timestep, > 0; tau is in its terms, and it is in the graph's metadata.
     Raises:
-      NotRepresentable: beta outside [0, 1), a membrane norm whose scale is not positive, a decay
-        that depends on more than the layer, an unknown kind of network, dt that is no time.
+      NotRepresentable: beta outside [0, 1), a membrane norm whose scale is not positive, a neuron,
+        a norm or a network that has no form there, dt that is no time.
     """
     if not 0 < dt < np.inf:
         raise NotRepresentable(f"dt={dt} is no time: seconds above 0")
-    graph = _Graph(variables, options, fold_gain, average_pool, dt)
+    if neurons.of(options).decays is None:
+        why = neurons.of(options).refuses.get("nir", "its step is no LIF's")
+        raise NotRepresentable(f"neuron={options.name} has no form in NIR: {why}")
+    if NORMS[norm].fold is None:
+        raise NotRepresentable(f"norm={norm} is no factor and shift that fold into weights")
+    if not hasattr(model, "nir"):
+        raise NotRepresentable(f"{type(model).__name__} has no form in NIR here")
+    graph = _Graph(variables, options, NORMS[norm].fold, fold_gain, average_pool, dt)
     height, width, channels = shape
     graph.add("input", "Input", (channels, height, width))
-    if isinstance(model, models.ResNet):
-        last = _resnet(graph, model)
-    elif isinstance(model, models.VGG):
-        last = _vgg(graph, model)
-    else:
-        raise NotRepresentable(f"{type(model).__name__} has no form in NIR here")
-    return graph.finish(last)
-
-
-def _resnet(graph, model):
-    last = "input"
-    for i, (kernel, _, stride) in enumerate(model.stem):
-        last = graph.conv(f"stem{i}_conv", f"stem{i}_norm", f"stem{i}_neuron", last, stride, kernel)
-        last = graph.neuron(f"stem{i}_neuron", [last])
-    if model.stem_pool:
-        last = graph.pool("stem_pool", last, *model.stem_pool)
-    for i, (blocks, width, first) in enumerate(
-        zip(model.blocks, model.widths, model.strides, strict=True)
-    ):
-        for j in range(blocks):
-            at, stride, after = f"stage{i}_block{j}/", first if j == 0 else 1, None
-            after, shortcut, step = f"{at}neuron1", last, stride
-            if stride != 1 or graph.shapes[last][0] != width:
-                if model.pooled_shortcut and stride > 1:
-                    shortcut, step = graph.pool(f"{at}shortcut_pool", last, stride, stride), 1
-                shortcut = graph.conv(
-                    f"{at}shortcut_conv", f"{at}shortcut_norm", after, shortcut, step, 1
-                )
-            else:
-                shortcut = graph.identity(f"{at}shortcut", after, last)
-            last = graph.conv(f"{at}conv0", f"{at}norm0", f"{at}neuron0", last, stride, 3)
-            last = graph.neuron(f"{at}neuron0", [last])
-            last = graph.conv(f"{at}conv1", f"{at}norm1", after, last, 1, 3)
-            last = graph.neuron(after, [last, shortcut])
-    return last
-
-
-def _vgg(graph, model):
-    last, i = "input", 0
-    for width in model.layers:
-        if width == "P":
-            last = graph.pool(f"pool{i}", last, 2, 2)
-            continue
-        last = graph.conv(f"conv{i}", f"norm{i}", f"neuron{i}", last, 1, 3)
-        last = graph.neuron(f"neuron{i}", [last])
-        i += 1
-    return last
+    return graph.finish(model.nir(graph))
 
 
 class _Graph:
     """Nodes and edges as they are added; a pool's factor waits for the next weights."""
 
-    def __init__(self, variables, options, fold_gain, average_pool, dt):
+    def __init__(self, variables, options, fold, fold_gain, average_pool, dt):
         wide = lambda leaf: np.asarray(jax.device_get(leaf), np.float64)  # noqa: E731
         self.params = jax.tree.map(wide, dict(variables["params"]))
         self.stats = jax.tree.map(wide, dict(variables["batch_stats"]))
-        self.options, self.fold_gain, self.average_pool = options, fold_gain, average_pool
+        self.options, self.fold = options, fold
+        self.fold_gain, self.average_pool = fold_gain, average_pool
         self.dt, self.nodes, self.edges, self.shapes, self.factor = dt, {}, [], {}, {}
 
     def add(self, name, kind, shape, sources=(), **values):
@@ -118,7 +83,8 @@ class _Graph:
         return tree
 
     def decays(self, neuron):
-        alpha, beta = NEURONS[self.options.name].decays(self.options, self.at(self.params, neuron))
+        own = self.at(self.params, neuron)
+        alpha, beta = neurons.of(self.options).decays(self.options, own)
         alpha, beta = (np.asarray(value, np.float64) for value in (alpha, beta))
         if not ((beta >= 0) & (beta < 1)).all():
             raise NotRepresentable(
@@ -133,14 +99,13 @@ class _Graph:
         return alpha / (1 - beta) if self.fold_gain else np.ones_like(alpha)
 
     def conv(self, name, norm, neuron, source, stride, kernel):
-        own, scale_bias = self.at(self.params, name), self.at(self.params, norm)
-        stats = self.at(self.stats, norm)
+        own = self.at(self.params, name)
+        factor, shift = self.fold(self.at(self.params, norm), self.at(self.stats, norm))
         weight = own["kernel"].transpose(3, 2, 0, 1)
         channels, height, width = self.shapes[source]
         if weight.shape[1] != channels:
             raise NotRepresentable(f"{name}: a grouped convolution is not exported")
-        factor = scale_bias["scale"] / np.sqrt(stats["var"] + EPSILON)
-        bias = (own.get("bias", 0.0) - stats["mean"]) * factor + scale_bias["bias"]
+        bias = own.get("bias", 0.0) * factor + shift
         gain = np.broadcast_to(self.gain(neuron), factor.shape)
         weight = weight * (factor * gain)[:, None, None, None] * self.factor[source]
         pad = kernel // 2
@@ -181,7 +146,8 @@ class _Graph:
                 f"{name}: the membrane norm's scale is not positive in every channel, so that it "
                 "is no threshold"
             )
-        threshold = membrane_threshold(self.options, own, stats)
+        running = (stats["norm_mean"], stats["norm_var"]) if stats else ()
+        threshold = membrane_threshold(self.options, own, *running)
 
         def full(value):
             # Every parameter has the layer's whole shape: some tools take nothing else.

@@ -113,7 +113,7 @@ def _forward(alpha, beta, x, threshold, interpret):
 
 
 def _backward(alpha, beta, x, gradient, threshold, surrogate, width, detach, interpret):
-    tiles, derivative = _Tiles(x), SURROGATES[surrogate]
+    tiles, derivative = _Tiles(x), SURROGATES[surrogate].derivative
 
     def kernel(alpha, beta, x, gradient, g_x, g_alphas, g_betas):
         columns, inside = tiles.inside()

@@ -7,6 +7,9 @@ not declared here is an error there and on the command line.
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+# What research changes: each is a key that names one of a table.
+PIECES = ("model", "neuron", "norm", "attention", "loss")
+
 
 def get_config():
     """The locked base config; `placeholder` keys are unset until given."""
@@ -14,7 +17,11 @@ def get_config():
 
     # What is trained.
     config.model = "resnet20"  # resnet18 34 19 20, vgg16 11, small, tiny
-    config.neuron = "dalif"  # dalif, lif, tied; Fig. 2: baseline, spatial, temporal, both, control
+    config.neuron = "dalif"  # dalif, lif, tied; Fig. 2: baseline, spatial, temporal, both, control;
+    #                          plif, glif, alif
+    config.norm = "batch"
+    config.attention = "none"  # on the current before a neuron
+    config.loss = "cross_entropy"  # of the time-averaged logits; tet: of every timestep's
     config.dataset = "cifar10"  # digits, cifar10 100, imagenet; events: see below
     config.data_dir = ""  # "": the environment's TFDS_DATA_DIR, else ~/tensorflow_datasets
     config.timesteps = 2
@@ -23,7 +30,7 @@ def get_config():
 
     # The neuron (paper, III). Membranes, thresholds and norms are float32 or wider throughout.
     config.threshold = 1.0  # fires at membrane >= threshold
-    config.surrogate = "rectangle"  # rectangle, triangle, arctan, sigmoid, tanh
+    config.surrogate = "rectangle"  # rectangle, triangle, arctan, sigmoid, tanh, bell
     config.surrogate_width = 1.0  # a of eq. 11, in units of the threshold
     config.decay_function = "tanh"  # f in alpha = f(a), beta = f(b): tanh, sigmoid
     config.decay_init = 1.0  # a and b at the start
@@ -31,7 +38,7 @@ def get_config():
     config.learn_beta = placeholder(bool)
     config.alpha = placeholder(float)  # fixed input gain where it is not learned
     config.beta = placeholder(float)  # fixed leak where it is not learned
-    config.per_channel = False  # a decay for each channel instead of one a layer
+    config.per_channel = False  # one of the neuron's numbers for each channel, not one a layer
     config.detach_reset = False  # whether the reset passes no gradient
     config.membrane_bn = False  # fire on the batch-normed membrane (MPBN; Table III needs it)
     config.fused = True  # the neuron in one pass that keeps only its input; False: the plain scan
@@ -40,6 +47,10 @@ def get_config():
     config.rematerialize = "auto"  # keep only convolution outputs for the gradient: on, off, auto
     config.deterministic = False  # the same bits from every repeat on a GPU, at some cost in speed
     config.zero_init_residual = False  # start each block's last norm scale at 0
+
+    # What one piece alone is told, declared in its own file: --config.neuron_options.tau=2.0.
+    for piece in PIECES:
+        config[f"{piece}_options"] = ConfigDict()
 
     # The schedule and the optimizer: SGD (paper, IV-A2).
     config.epochs = 1000
@@ -82,4 +93,7 @@ def get_config():
     config.mac_pj = 4.6  # energy of a multiply-accumulate, pJ (45 nm, as in Table III)
     config.ac_pj = 0.9  # of an accumulate
     config.log_every = 50  # steps between progress lines and metrics records
-    return config.lock()
+    config.lock()
+    for piece in PIECES:
+        config[f"{piece}_options"].unlock()
+    return config

@@ -5,6 +5,10 @@ keeps the unbiased one. Statistics and arithmetic are at least float32 whatever 
 Under jit with a batch-sharded input the means below are over the global batch.
 """
 
+from collections.abc import Callable
+from dataclasses import fields
+from typing import ClassVar, NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -64,6 +68,7 @@ class BatchNorm(nn.Module):
 
     dtype: jnp.dtype = jnp.float32
     zero_scale: bool = False
+    layer: ClassVar[str] = "norm"
 
     @nn.compact
     def __call__(self, x, train: bool, repeats: int = 1):
@@ -73,6 +78,39 @@ class BatchNorm(nn.Module):
         y, new = batch_norm(wide, *parameters, tuple(r.value for r in running), train, repeats)
         store_running(self, running, new)
         return y.astype(self.dtype)
+
+
+def batch_fold(params, stats):
+    """(factor, shift), [C] each, that a trained batch norm comes down to: factor * x + shift."""
+    factor = params["scale"] / (stats["var"] + EPSILON) ** 0.5
+    return factor, params["bias"] - stats["mean"] * factor
+
+
+class Norm(NamedTuple):
+    """A line of NORMS.
+
+    module: (dtype, zero_scale=False, name) -> Flax module of (x [..., C], train, repeats=1) -> x.
+    fold: (params, stats) of a layer -> (factor, shift) of x at inference; None where it is no such.
+    """
+
+    module: Callable
+    fold: Callable | None = None
+
+
+NORMS = {"batch": Norm(BatchNorm, batch_fold)}
+
+
+def add(name, norm):
+    """Make a Norm known by a name. Raises ValueError where the name is taken."""
+    if NORMS.get(name, norm) is not norm:
+        raise ValueError(f"norm={name!r} is taken; choose another name")
+    NORMS[name] = norm
+
+
+def own_options(name):
+    """{option: its default} of a norm: its module's fields but for those that all are given."""
+    every = ("dtype", "zero_scale", "parent", "name")
+    return {f.name: f.default for f in fields(NORMS[name].module) if f.name not in every}
 
 
 def norm_variables(module, channels, zero_scale=False, prefix=""):

@@ -9,26 +9,24 @@ timesteps count, the first convolution of a static image too; a linear layer's b
 once a call, as SyOPs has it, and all timesteps are one call.
 
 `exact` counts synaptic operations as NeuroBench does (effective ACs and MACs): for each value that
-is not zero, the synapses it drives, borders and strides as they are; an AC where it is a spike, a
-MAC where it is an image, a count of events, or an average. The first convolution of a static image
-counts once, as it is computed once. Norms fold into weights at inference and count nothing; the
-neurons' own updates, one for each neuron and timestep, are listed beside the synapses.
+is not zero, the synapses it drives, borders and strides as they are; an AC where it is a spike, as
+many as it says where spikes are small integers (to SyOPs those are MACs), a MAC where it is an
+image, a count of events, an average, or a neuron's output that is real. The first convolution of a
+static image counts once, as it is computed once. Norms fold into weights at inference and count
+nothing; the neurons' own updates, one for each neuron and timestep, are listed beside the synapses.
 """
 
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dalif_jax.models import AveragePool, GlobalAverage
-from dalif_jax.neurons import SpikingNeuron
-from dalif_jax.norm import BatchNorm
+from dalif_jax import neurons as pieces
+from dalif_jax.networks import GlobalAverage, layer_kind
 from dalif_jax.summary import watching
 
 MAC_PJ, AC_PJ = 4.6, 0.9  # of 32-bit floats in 45 nm (Horowitz, ISSCC 2014), as the paper takes
-COUNTED = (nn.Conv, nn.Dense, BatchNorm, SpikingNeuron, AveragePool, GlobalAverage)
 
 
 class Operation(NamedTuple):
@@ -37,6 +35,7 @@ class Operation(NamedTuple):
     name: str
     kind: str  # conv, linear, norm, membrane_norm, pool
     source: str | None  # the neuron layer whose spikes it takes as they are; None: real numbers
+    levels: int  # the largest of those spikes; 0: they are reals
     inputs: int  # values it takes
     flops: int  # paper
     operations: int  # paper: MACs, or ACs before they are weighted with the mean of the input
@@ -54,7 +53,7 @@ def operations(model, shape, static):
     """Every layer of `model` that computes, in the order it runs.
 
     Args:
-      model: from models.build.
+      model: from networks.build.
       shape: (T, H, W, C) of the input.
       static: whether the T frames are one image (the model then is shown one and keeps T).
     Returns:
@@ -67,9 +66,8 @@ def operations(model, shape, static):
     def record(call, args, kwargs, context):
         out = call(*args, **kwargs)
         module = context.module
-        if context.method_name == "__call__" and isinstance(module, COUNTED):
-            first = out[0] if isinstance(out, tuple) else out
-            calls.append((module.path, module, args[0].shape[1:], first.shape[1:]))
+        if context.method_name == "__call__" and layer_kind(module):
+            calls.append((module.path, module, args[0].shape[1:], out.shape[1:]))
         return out
 
     with watching(record):
@@ -79,24 +77,26 @@ def operations(model, shape, static):
     shapes = {path: out for path, _, _, out in calls}
 
     # Who takes whose spikes: every neuron gives numbers found nowhere else.
-    draw, given = np.random.default_rng(0), {}
+    draw, given, levels = np.random.default_rng(0), {}, {}
 
     def trace(call, args, kwargs, context):
         module = context.module
-        if context.method_name != "__call__" or not isinstance(module, COUNTED):
+        kind = layer_kind(module)
+        if context.method_name != "__call__" or kind is None:
             return call(*args, **kwargs)
         # What a norm or neuron takes is real, though a shortcut's spikes look alone here.
-        weighted = not isinstance(module, BatchNorm | SpikingNeuron)
+        weighted = kind in ("conv", "linear", "pool")
         taken = np.asarray(args[0]).ravel() if weighted else None
         sources[module.path] = next(
             (name for name, value in given.items() if np.array_equal(value, taken)), None
         )
         out = (1, *shapes[module.path])
-        if isinstance(module, SpikingNeuron):
+        if kind == "neuron":
             value = draw.random(out, np.float32)
             given["/".join(module.path)] = value.ravel()
-            return jnp.asarray(value), {}
-        if isinstance(module, AveragePool | GlobalAverage):
+            levels["/".join(module.path)] = pieces.of(module.options).levels
+            return jnp.asarray(value)
+        if kind in ("pool", "attention"):
             return call(*args, **kwargs)
         return jnp.zeros(out)
 
@@ -108,29 +108,32 @@ def operations(model, shape, static):
     return [
         operation
         for path, module, taken, out in calls
-        if (operation := _operation(path, module, taken, out, sources[path]))
+        if (operation := _operation(path, module, taken, out, sources[path], levels))
     ]
 
 
-def _operation(path, module, taken, out, source):
+def _operation(path, module, taken, out, source, levels):
     steps, inputs, outputs = taken[0], int(np.prod(taken[1:])), int(np.prod(out[1:]))
     name, fan_out, dense, once = "/".join(path), None, 0, 0
-    if isinstance(module, SpikingNeuron):
+    kind = layer_kind(module)
+    if kind == "neuron":
         if not module.options.membrane_bn:
             return None
         kind, flops, count = "membrane_norm", 4 * outputs, 2 * inputs
-    elif isinstance(module, BatchNorm):
-        kind, flops, count = "norm", 4 * outputs, 2 * inputs
-    elif isinstance(module, AveragePool):
-        kind, flops, count = "pool", outputs, inputs
+    elif kind == "norm":
+        flops, count = 4 * outputs, 2 * inputs
     elif isinstance(module, GlobalAverage):
-        kind, flops, count = "pool", outputs * (inputs // outputs + 1), inputs
-    elif isinstance(module, nn.Dense):
-        kind, flops = "linear", inputs * outputs
+        flops, count = outputs * (inputs // outputs + 1), inputs
+    elif kind == "pool":
+        flops, count = outputs, inputs
+    elif kind == "attention":  # what it is made of stands for itself
+        return None
+    elif kind == "linear":
+        flops = inputs * outputs
         count, once = flops, outputs * module.use_bias
         fan_out = np.full((1, 1), outputs, np.int64)
     else:
-        kind, flops = "conv", outputs * int(np.prod(module.kernel_size)) * taken[-1]
+        flops = outputs * int(np.prod(module.kernel_size)) * taken[-1]
         count = flops + outputs * module.use_bias
         reach = [
             _reach(size, made, k, stride, pad[0])
@@ -142,7 +145,8 @@ def _operation(path, module, taken, out, source):
         fan_out = np.outer(*reach) * out[-1]
     if fan_out is not None:
         dense = int(fan_out.sum()) * taken[-1]
-    return Operation(name, kind, source, inputs, flops, count, once, fan_out, steps, dense)
+    level = levels.get(source, 1)
+    return Operation(name, kind, source, level, inputs, flops, count, once, fan_out, steps, dense)
 
 
 def _reach(size, made, kernel, stride, pad):
@@ -154,14 +158,18 @@ def _reach(size, made, kernel, stride, pad):
     return count
 
 
-def count(table, timesteps, spikes, nonzero, neurons, examples, parameters, mac_pj, ac_pj):
+def count(
+    table, timesteps, spikes, nonzero, neurons, examples, parameters, mac_pj, ac_pj, amount=None
+):
     """Operations and energy per example, by both rules.
 
     Args:
       table: from `operations`.
-      spikes: {neuron layer: int64 [H, W]}, summed over examples, timesteps and channels.
+      spikes: {neuron layer: int64 [H, W]}, summed over examples, timesteps and channels; where they
+        are reals, how many are not zero.
       nonzero: {convolution or linear layer: int64 [H, W] or []}, values of its input that are not
         zero, summed likewise.
+      amount: likewise the sums of those values, of layers that take spikes above 1.
       neurons: {neuron layer: H W C}.
       examples: how many were counted.
       parameters: bytes of all weights and running statistics.
@@ -181,13 +189,15 @@ def count(table, timesteps, spikes, nonzero, neurons, examples, parameters, mac_
         rate = rates[op.source] if op.source else None
         row = {"name": op.name, "kind": op.kind, "input": op.source or "real numbers"}
         row |= {"input_rate": rate, "flops": op.flops * timesteps}
-        row["paper_macs"] = 0 if op.source else op.total(timesteps)
-        row["paper_acs"] = op.total(timesteps) * rate if op.source else 0.0
+        binary = op.source is not None and op.levels == 1
+        row["paper_macs"] = 0 if binary else op.total(timesteps)
+        row["paper_acs"] = op.total(timesteps) * rate if binary else 0.0
         row["exact_macs"] = row["exact_acs"] = 0
         if op.fan_out is not None:
+            there = amount[op.name] if op.source and op.levels > 1 else nonzero[op.name]
             # Python integers: one layer of ResNet-19 on events passes 2^31 in a single example.
-            driven = sum(map(int, (nonzero[op.name] * op.fan_out).ravel()))
-            row["exact_acs" if op.source else "exact_macs"] = driven
+            driven = sum(map(int, (there * op.fan_out).ravel()))
+            row["exact_acs" if op.source and op.levels else "exact_macs"] = driven
         rows.append(row)
 
     def energy(macs, acs):
@@ -198,7 +208,9 @@ def count(table, timesteps, spikes, nonzero, neurons, examples, parameters, mac_
     paper = {
         "macs": macs, "acs": acs, "flops": sum(row["flops"] for row in rows),
         "energy_uj": energy(macs, acs),
-        "ac_eligible": sum(op.total(timesteps) for op in table if op.source),
+        "ac_eligible": sum(
+            op.total(timesteps) for op in table if op.source and op.levels == 1
+        ),
         "dense_macs": dense, "dense_energy_uj": energy(dense, 0),
     }  # fmt: skip
     all_macs, all_acs = (sum(row[key] for row in rows) for key in ("exact_macs", "exact_acs"))

@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 
 from dalif_jax import keys
-from dalif_jax.config import ConfigError
+from dalif_jax.config import ConfigError, did_you_mean
 
 FOLDER = Path(__file__).resolve().parent.parent / "configs"
 # The keys that --help shows; keys.py has the others.
@@ -83,6 +83,41 @@ def fit_warm_up(settings, overridden, given):
         f"warmup_epochs={settings.warmup_epochs:.4g}: the recipe's {whole.warmup_epochs:g} of "
         f"{whole.epochs} epochs, as a share of {settings.epochs}"
     )
+
+
+OWN = re.compile(r"--?config\.(\w+_options)\.(\w+)(?:=(.*))?")
+
+
+def own_words(argv):
+    """A command line without its --config.neuron_options.x=value and the like, and those as (key,
+    option, text): what such an option is, only the piece knows that the whole line names."""
+    rest, own, words = [], [], iter(argv)
+    for word in words:
+        found = OWN.fullmatch(word)
+        if found:
+            text = found[3] if found[3] is not None else next(words, "")
+            own.append((found[1], found[2], text))
+        else:
+            rest.append(word)
+    return rest, own
+
+
+def set_own(settings, own):
+    """Set what own_words found. Raises ConfigError for what no piece is told."""
+    for key, option, text in own:
+        piece = key.removesuffix("_options")
+        if piece not in keys.PIECES:
+            raise ConfigError(f"unknown config key {key!r}{did_you_mean(key, settings.keys())}")
+        with settings.unlocked():
+            settings[key][option] = _value(text)
+
+
+def _value(text):
+    """2.0, True, (1, 2) and the like; else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
 def help_text():

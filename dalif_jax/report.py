@@ -8,7 +8,7 @@ from html import escape
 from importlib import metadata
 from pathlib import Path
 
-from dalif_jax import analysis, classes, config, data, watching
+from dalif_jax import analysis, classes, config, data, neurons, watching
 from dalif_jax.evaluation import named
 from dalif_jax.inside import look_inside
 from dalif_jax.keys import get_config as base_config
@@ -63,7 +63,8 @@ def write(workdir, settings, values, state, feed, number=0):
     ]
     if values["confusion"]:
         drawn.append(analysis.confusion_matrix(values, file("confusion"), names, note))
-    drawn = analysis.draw_all(workdir, file("firing_rates").name, step, note) + drawn
+    meanings = neurons.NEURONS[settings.neuron].meanings
+    drawn = analysis.draw_all(workdir, file("firing_rates").name, step, note, meanings) + drawn
     path = workdir / f"{named('report', which)}.html"
     temporary = path.with_suffix(".html.tmp")
     facts = provenance(settings, records, step)
@@ -164,14 +165,13 @@ def page(name, settings, values, drawn, number, note, origin):
         "<h2>Training</h2>",
         figure("curves", "Loss, accuracy and learning rate over epochs. The result above is of "
                "the checkpoint named there; the best epoch is marked for comparison."),
-        figure("decays", f"What the neurons learned: input gain and leak by layer ({depth})."),
+        figure("numbers", f"What the neurons learned, by layer ({depth})."),
         "<h2>Inside the network</h2>",
         figure("firing_rates", "Firing rate of every neuron layer on the test set."),
         figure(f"sample_{number}", f"Test example {number}: what the network saw, its answer after "
                "each timestep, and spikes."),
         figure(f"membranes_{number}", f"Test example {number}: membranes of a few neurons a layer; "
-               "each rises and leaks towards the next timestep, fires at its threshold, and is "
-               "reset to 0."),
+               "each rises and leaks towards the next timestep and fires at its threshold."),
         layer_table(values),
         "<h2>Operations and energy</h2>",
         figure("energy", "Energy of an example by layer. The paper's rule counts as thop and SyOPs "
@@ -200,7 +200,8 @@ def table(head, rows):
 
 
 def layer_table(values):
-    """Decays and spikes of every neuron layer."""
+    """What its neurons show, as alpha and beta, and spikes of every neuron layer."""
+    numbers = analysis.numbers_of([values])
 
     def mean(value):
         value = value if isinstance(value, list) else [value]
@@ -209,14 +210,14 @@ def layer_table(values):
     rows = [
         (
             name,
-            mean(row["alpha"]),
-            mean(row["beta"]),
+            *(mean(row[key]) for key in numbers),
             f"{row['firing_rate']:.2%}",
             f"{row['spikes'] / values['examples']:,.1f}",
         )
         for name, row in values["layers"].items()
     ]
-    return table(("neuron layer", "alpha", "beta", "firing rate", "spikes an example"), rows)
+    head = ("neuron layer", *numbers, "firing rate", "spikes an example")
+    return table(head, rows)
 
 
 def energy_table(values):

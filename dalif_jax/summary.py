@@ -8,11 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dalif_jax.models import AveragePool, GlobalAverage
-from dalif_jax.neurons import SpikingNeuron
-from dalif_jax.norm import BatchNorm
-
-LAYERS = (nn.Conv, nn.Dense, BatchNorm, SpikingNeuron, AveragePool, GlobalAverage)
+from dalif_jax.networks import AveragePool, GlobalAverage, layer_kind
 
 
 class Layer(NamedTuple):
@@ -52,9 +48,8 @@ def layers(model, shape):
     def record(call, args, kwargs, context):
         out = call(*args, **kwargs)
         module = context.module
-        if context.method_name == "__call__" and isinstance(module, LAYERS):
-            first = out[0] if isinstance(out, tuple) else out
-            rows.append((module.path, type(module).__name__, first.shape[1:]))
+        if context.method_name == "__call__" and layer_kind(module):
+            rows.append((module.path, type(module).__name__, out.shape[1:]))
         return out
 
     with watching(record):
@@ -113,16 +108,17 @@ def neuron_layers(model, shape):
         def probe(call, args, kwargs, context):
             nonlocal total
             module = context.module
-            if context.method_name != "__call__" or not isinstance(module, LAYERS):
+            kind = layer_kind(module)
+            if context.method_name != "__call__" or kind is None:
                 return call(*args, **kwargs)
-            if isinstance(module, SpikingNeuron):
-                return spikes["/".join(module.path)], {}
+            if kind == "neuron":
+                return spikes["/".join(module.path)]
             out = call(*args, **kwargs)
             if isinstance(module, AveragePool):
                 return out * module.window**2
             if isinstance(module, GlobalAverage):
                 return out * np.prod(args[0].shape[2:4])
-            if isinstance(module, nn.Conv | nn.Dense):
+            if kind in ("conv", "linear"):
                 total = total + out.astype(jnp.float32).sum()
             return jnp.zeros_like(out)
 

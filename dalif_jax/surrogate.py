@@ -7,6 +7,8 @@ shape leaves the total gradient that passes a neuron comparable.
 """
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,35 +46,88 @@ def tanh(v, width):
     return jnp.where(jnp.abs(z) <= 0.5, bell / (area * width), 0.0).astype(v.dtype)
 
 
+def bell(v, width):
+    """0.3 max(0, 1 - |v|/a) / a: the triangle, dampened as LSNN and Diet-SNN have it."""
+    return 0.3 * triangle(v, width)
+
+
+class Surrogate(NamedTuple):
+    """A line of SURROGATES.
+
+    `derivative` is a function of (v, width), shapes that broadcast. `width_at` is the width at a
+    share of the training, 0 to 1: (width of the config, share) -> width.
+    """
+
+    derivative: Callable
+    width_at: Callable = lambda width, share: width
+
+
 SURROGATES = {
-    "rectangle": rectangle,
-    "triangle": triangle,
-    "arctan": arctan,
-    "sigmoid": sigmoid,
-    "tanh": tanh,
+    "rectangle": Surrogate(rectangle),
+    "triangle": Surrogate(triangle),
+    "arctan": Surrogate(arctan),
+    "sigmoid": Surrogate(sigmoid),
+    "tanh": Surrogate(tanh),
+    "bell": Surrogate(bell),
 }
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def spike(v, surrogate="rectangle", width=1.0):
-    """1 where v >= 0, else 0, in v's dtype; its derivative is the named surrogate's.
+def add(name, surrogate):
+    """Make a Surrogate known by a name. Raises ValueError where the name is taken."""
+    if SURROGATES.get(name, surrogate) is not surrogate:
+        raise ValueError(f"surrogate={name!r} is taken; choose another name")
+    SURROGATES[name] = surrogate
+
+
+def spike(v, surrogate="rectangle", width=1.0, strict=False):
+    """1 where v >= 0 (v > 0 where strict), else 0, in v's dtype; its derivative is the surrogate's.
 
     Args:
       v: distance of the membrane from its threshold, any shape, units of the threshold.
       surrogate: a key of SURROGATES.
-      width: scale `a` of the surrogate, > 0, units of the threshold.
+      width: scale `a` of the surrogate, > 0, units of the threshold: a number, or an array that
+        broadcasts to v. It shapes the derivative and gets none itself.
     Raises:
       KeyError: unknown surrogate, when differentiated; configs are checked earlier.
     """
-    return (v >= 0).astype(v.dtype)
+    if isinstance(width, int | float):
+        return _spike(v, surrogate, width, strict)
+    return _spike_traced(v, jax.lax.stop_gradient(width), surrogate, strict)
 
 
-def _forward(v, surrogate, width):
-    return spike(v, surrogate, width), v
+def _fired(v, strict):
+    return (v > 0 if strict else v >= 0).astype(v.dtype)
 
 
-def _backward(surrogate, width, v, gradient):
-    return (gradient * SURROGATES[surrogate](v, width),)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _spike(v, surrogate, width, strict):
+    return _fired(v, strict)
 
 
-spike.defvjp(_forward, _backward)
+def _forward(v, surrogate, width, strict):
+    return _fired(v, strict), v
+
+
+def _backward(surrogate, width, strict, v, gradient):
+    return (gradient * SURROGATES[surrogate].derivative(v, width),)
+
+
+_spike.defvjp(_forward, _backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _spike_traced(v, width, surrogate, strict):
+    return _fired(v, strict)
+
+
+def _traced_forward(v, width, surrogate, strict):
+    return _fired(v, strict), (v, width)
+
+
+def _traced_backward(surrogate, strict, residuals, gradient):
+    v, width = residuals
+    slope = SURROGATES[surrogate].derivative(v, width).astype(v.dtype)
+    return gradient * slope, jnp.zeros_like(width)
+
+
+_spike_traced.defvjp(_traced_forward, _traced_backward)

@@ -111,23 +111,30 @@ def membranes(inside, path, note="", neurons=3, most=8):
     figure = Figure(figsize=(11, 1.25 * len(names) + 0.7), dpi=130, layout="constrained")
     rows = figure.subplots(len(names), neurons, sharex=True, squeeze=False)
     for row, name in zip(rows, names, strict=True):
-        h, fired = inside.membranes[name], inside.spikes[name]
+        h, fired, reach = (
+            each[name] for each in (inside.membranes, inside.spikes, inside.thresholds)
+        )
         timesteps, channels = len(h), h.shape[-1]
-        h, fired = h.reshape(timesteps, -1, channels), fired.reshape(timesteps, -1, channels)
+        h, fired, reach = (y.reshape(timesteps, -1, channels) for y in (h, fired, reach))
         off = np.abs(fired.sum(0) - max(1, timesteps // 3)).astype(int)
         place = off.argmin(0)  # of every channel the neuron nearest to that
         order = np.argsort(off.min(0), kind="stable")[:neurons]
         for axis, channel in zip(row, order, strict=False):
             trace, spikes = h[:, place[channel], channel], fired[:, place[channel], channel]
-            threshold = np.broadcast_to(inside.thresholds[name], channels)[channel]
-            before = np.concatenate([[0.0], np.where(spikes, 0.0, trace)])
+            threshold = reach[:, place[channel], channel]
+            left = np.where(spikes, 0.0, trace) if inside.hard_reset else trace
+            before = np.concatenate([[0.0], left])
             for t in range(timesteps):
                 axis.plot([t, t + 1], [before[t], trace[t]], color=BLUE, lw=1.2)
-                if spikes[t]:
+                if spikes[t] and inside.hard_reset:
                     axis.plot([t + 1, t + 1], [trace[t], 0], color=ORANGE, lw=1.2, ls=":")
             when = np.flatnonzero(spikes)
             axis.plot(when + 1, trace[when], "o", color=ORANGE, ms=3.5)
-            axis.axhline(threshold, color=GREEN, lw=1, ls="--")
+            if np.ptp(threshold):
+                axis.step(np.arange(timesteps + 1), [*threshold, threshold[-1]], where="post",
+                          color=GREEN, lw=1, ls="--")  # fmt: skip
+            else:
+                axis.axhline(threshold[0], color=GREEN, lw=1, ls="--")
             axis.axhline(0, color="0.85", lw=0.8, zorder=0)
             axis.set_title(f"channel {channel}", fontsize=7, loc="left", pad=2, color="0.4")
             axis.spines[["top", "right"]].set_visible(False)
@@ -135,9 +142,8 @@ def membranes(inside, path, note="", neurons=3, most=8):
         row[0].set_ylabel(name.replace("/", "\n"), rotation=0, ha="right", va="center", fontsize=7)
     for axis in rows[-1]:
         axis.set(xlabel="timestep", xticks=_few(np.arange(timesteps + 1)))
-    figure.suptitle(
-        "membranes h: blue; spikes and resets to 0: orange; threshold: green", fontsize=9
-    )
+    resets = " and resets to 0" if inside.hard_reset else ""
+    figure.suptitle(f"membranes h: blue; spikes{resets}: orange; threshold: green", fontsize=9)
     corner_note(figure, note)
     figure.savefig(path)
     return Path(path)

@@ -4,8 +4,8 @@
     python -m examples.stream_events --workdir runs/digits_dvs --sample 3
 
 Each bin of events becomes one frame and one step of the network, whose membranes are carried from
-bin to bin (`models.stream`): nothing waits for the end of the recording. The answer after the last
-bin is that of the whole recording at once, which is computed beside it.
+bin to bin (`networks.stream`): nothing waits for the end of the recording. The answer after the
+last bin is that of the whole recording at once, which is computed beside it.
 """
 
 import dalif_jax.environment  # noqa: F401  before anything imports JAX
@@ -18,7 +18,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from dalif_jax import config, data, events, models, recordings, training
+from dalif_jax import config, data, events, networks, recordings, training
 from dalif_jax.checkpoint import Checkpoints
 from dalif_jax.command import report_errors
 from dalif_jax.places import folder
@@ -63,7 +63,9 @@ def bins(recording, source, settings):
 def answers(settings, model, variables, frames):
     """Logits [K] of the recording so far, after each frame [1, H, W, 2]."""
     dtype = jax.numpy.dtype(settings.dtype)
-    step = jax.jit(lambda state, frame: models.stream(model, variables, state, frame.astype(dtype)))
+    step = jax.jit(
+        lambda state, frame: networks.stream(model, variables, state, frame.astype(dtype))
+    )
     state, total = {}, 0.0
     for count, frame in enumerate(frames, 1):
         state, logits = step(state, frame)

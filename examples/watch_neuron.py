@@ -23,11 +23,9 @@ def current(timesteps=60):
 
 def simulate(alpha, beta, x):
     """(membranes h [T], spikes [T]) of a neuron with fixed decays for a current x [T]."""
-    options = neurons.NeuronOptions(name="lif", alpha=alpha, beta=beta)
+    options = neurons.options(name="lif", alpha=alpha, beta=beta)
     x = jnp.asarray(x, jnp.float32)[None]
-    _, spikes, membranes = neurons.run(
-        neurons.make_step(options), {}, neurons.initial_state(x[:, 0]), x, trace=True
-    )
+    _, spikes, (membranes, _) = neurons.simulate(options, {}, x)
     return np.asarray(membranes[0]), np.asarray(spikes[0])
 
 

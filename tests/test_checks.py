@@ -5,8 +5,8 @@ import math
 import pytest
 
 from configs.base import get_config as base
-from dalif_jax import checks, config, data, models, summary
-from dalif_jax.neurons import NeuronOptions
+from dalif_jax import checks, config, data, networks, summary
+from dalif_jax.neurons import options as options_of
 
 
 def settings(**keys):
@@ -71,17 +71,19 @@ def test_what_cannot_work_is_refused(keys, message):
 @pytest.mark.parametrize("name", ["resnet18", "resnet20", "vgg16", "vgg11", "small", "tiny"])
 def test_the_last_side_is_that_of_the_traced_network(name):
     """And where the arithmetic says 0, the network cannot be traced."""
-    model = models.build(name, 10, NeuronOptions())
+    model = networks.build(name, 10, options_of())
     for side in (8, 18, 33):
-        expected = models.last_side(name, side)
+        expected = networks.last_side(name, side)
         try:
             rows = summary.layers(model, (1, side, side, 3))
         except (ZeroDivisionError, ValueError, TypeError):
             assert expected == 0
         else:
             before = next(row.shape for row in reversed(rows) if row.kind == "SpikingNeuron")
-            pooled = side // 2 ** models.NETWORKS[name].keywords.get("layers", ()).count("P")
-            assert expected == (pooled if "layers" in models.NETWORKS[name].keywords else before[1])
+            pooled = side // 2 ** networks.NETWORKS[name].keywords.get("layers", ()).count("P")
+            assert expected == (
+                pooled if "layers" in networks.NETWORKS[name].keywords else before[1]
+            )
 
 
 NOTHING = [

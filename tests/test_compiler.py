@@ -105,7 +105,7 @@ def test_train_steps_agree_with_and_without_the_fusions(names, tmp_path):
 
 
 def test_every_network_and_neuron_is_a_case():
-    from dalif_jax.models import NETWORKS
+    from dalif_jax.networks import NETWORKS
     from dalif_jax.neurons import NEURONS
     from dalif_jax.surrogate import SURROGATES
 

@@ -119,7 +119,7 @@ def test_frames_reach_the_network_as_the_counts_they_are():
     frames, labels, order = inputs()
     state = program.init()
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    (logits, _), _ = program.model.apply(
+    logits, _ = program.model.apply(
         variables, frames.astype(jnp.float32), train=True, mutable=["batch_stats"]
     )
     expected = losses.time_averaged_cross_entropy(logits, labels).mean()
@@ -138,7 +138,7 @@ def test_mixup_blends_neighbours_of_the_batch_and_their_losses():
         1 - share[:, None, None, None, None]
     ) * jnp.roll(frames, -1, 0)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    (logits, _), _ = program.model.apply(variables, blended, train=True, mutable=["batch_stats"])
+    logits, _ = program.model.apply(variables, blended, train=True, mutable=["batch_stats"])
     expected = np.mean(
         share * losses.time_averaged_cross_entropy(logits, labels)
         + (1 - share) * losses.time_averaged_cross_entropy(logits, jnp.roll(labels, -1))

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from dalif_jax import fused, neurons
-from dalif_jax.neurons import NeuronOptions, SpikingNeuron
+from dalif_jax.neurons import SpikingNeuron
+from dalif_jax.neurons import options as options_of
+from dalif_jax.surrogate import SURROGATES
 
 
 def draw(timesteps, shape=(2, 3, 4), dtype=jnp.float64, seed=0):
@@ -18,8 +20,7 @@ def draw(timesteps, shape=(2, 3, 4), dtype=jnp.float64, seed=0):
 
 
 def scanned(options, params, x):
-    step = neurons.make_step(options)
-    return neurons.run(step, params, neurons.initial_state(x[:, 0]), x)[1]
+    return neurons.simulate(options, params, x)[1]
 
 
 def one_pass(options, params, x):
@@ -37,7 +38,7 @@ def test_spikes_and_all_gradients_are_the_scans(x64, timesteps, detach):
     gradients pass through many resets."""
     x, g = draw(timesteps)
     for shape in ((), (4,)):
-        options = NeuronOptions(
+        options = options_of(
             surrogate="triangle", surrogate_width=2.0, detach_reset=detach, per_channel=bool(shape)
         )
         params = {"a": jnp.full(shape, 0.9), "b": jnp.full(shape, 1.2)}
@@ -54,13 +55,13 @@ def test_spikes_and_all_gradients_are_the_scans(x64, timesteps, detach):
             np.testing.assert_allclose(p0[name], p1[name], rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("surrogate", list(neurons.SURROGATES))
-@pytest.mark.parametrize("name", list(neurons.NEURONS))
+@pytest.mark.parametrize("surrogate", list(SURROGATES))
+@pytest.mark.parametrize("name", [name for name, kind in neurons.NEURONS.items() if kind.decays])
 def test_every_neuron_and_surrogate(x64, name, surrogate):
     x, g = draw(3)
-    options = NeuronOptions(name, surrogate=surrogate, threshold=0.7)
-    start = neurons.NEURONS[name].parameters(options)
-    params = {key: jnp.asarray(value) for key, value in start.items()}
+    options = options_of(name, surrogate=surrogate, threshold=0.7)
+    start = neurons.NEURONS[name].numbers(options)
+    params = {key: jnp.asarray(number.start) for key, number in start.items()}
     pulled = [
         jax.vjp(functools.partial(form, options), params, x)[1](g) for form in (scanned, one_pass)
     ]
@@ -71,7 +72,7 @@ def test_every_neuron_and_surrogate(x64, name, surrogate):
 def test_dtypes_are_the_inputs_and_membranes_float32(dtype):
     x, g = draw(6, dtype=dtype)
     params = {"a": jnp.float32(1.0), "b": jnp.float32(1.0)}
-    options = NeuronOptions()
+    options = options_of()
     spikes, backward = jax.vjp(lambda p, x: one_pass(options, p, x), params, x)
     p, gx = backward(g)
     assert spikes.dtype == gx.dtype == dtype
@@ -94,18 +95,19 @@ def test_the_layer_takes_it_where_it_can(membrane_bn):
     """The same layer with and without; membrane norms and membrane traces take the scan."""
     x, _ = draw(4, dtype=jnp.float32)
     with_it, without = (
-        SpikingNeuron(NeuronOptions(fused=fused, membrane_bn=membrane_bn))
-        for fused in (True, False)
+        SpikingNeuron(options_of(fused=fused, membrane_bn=membrane_bn)) for fused in (True, False)
     )
     variables = with_it.init(jax.random.key(0), x, False)
 
+    def apply(layer, x, *taps):
+        return layer.apply(variables, x, False, mutable=[f"tap_{tap}" for tap in taps])
+
     def scans(layer, *taps):
-        program = jax.make_jaxpr(lambda x: layer.apply(variables, x, False, taps)[0])(x)
+        program = jax.make_jaxpr(lambda x: apply(layer, x, *taps))(x)
         return "scan[" in str(program)
 
     assert scans(with_it) == membrane_bn and scans(without) and scans(with_it, "membrane")
-    taps = ("spikes", "firing_rate")
-    outs = [layer.apply(variables, x, False, taps) for layer in (with_it, without)]
+    outs = [apply(layer, x, "spikes", "firing_rate") for layer in (with_it, without)]
     jax.tree.map(np.testing.assert_array_equal, *outs)
 
 

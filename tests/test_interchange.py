@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalif_jax import interchange, models
-from dalif_jax.neurons import NeuronOptions
+from dalif_jax import interchange, networks
+from dalif_jax.neurons import options as options_of
 
 FOLD, KEEP, AVERAGE = {}, {"fold_gain": False}, {"average_pool": True}
 NETWORKS = [
@@ -25,8 +25,8 @@ NETWORKS = [
 
 def trained_looking(name, shape, timesteps, options):
     """(model, variables, x): weights, statistics and decays away from where they start."""
-    options = NeuronOptions(**options)
-    model = models.build(name, 10, options, jnp.float64)
+    options = options_of(**options)
+    model = networks.build(name, 10, options, jnp.float64)
     x = jax.random.normal(jax.random.key(1), (2, timesteps, *shape))
     variables = jax.jit(lambda: model.init(jax.random.key(0), x, train=False))()
     draw = np.random.default_rng(0)
@@ -43,7 +43,7 @@ def trained_looking(name, shape, timesteps, options):
 @pytest.mark.parametrize(("name", "shape", "timesteps", "options", "keys"), NETWORKS)
 def test_the_same_spikes_through_the_file(tmp_path, name, shape, timesteps, options, keys, x64):
     model, variables, x, options = trained_looking(name, shape, timesteps, options)
-    logits, taps = jax.jit(lambda x: model.apply(variables, x, train=False, taps=("spikes",)))(x)
+    logits, taps, _ = jax.jit(lambda x: networks.tapped(model, variables, x, ("spikes",)))(x)
     interchange.write(
         tmp_path / "g.nir", interchange.to_nir(model, variables, options, shape, **keys)
     )
@@ -94,7 +94,7 @@ def simulate(nodes, edges, x, dt):
 @pytest.mark.parametrize("keys", [{}, {"fold_gain": False}])
 def test_another_interpreter_of_the_graph_gives_the_same_spikes(tmp_path, keys, x64):
     model, variables, x, options = trained_looking("mini", (8, 8, 1), 4, {})
-    logits, taps = model.apply(variables, x, train=False, taps=("spikes",))
+    logits, taps, _ = networks.tapped(model, variables, x, ("spikes",))
     graph = interchange.to_nir(model, variables, options, (8, 8, 1), **keys)
     interchange.write(tmp_path / "g.nir", graph)
     graph = interchange.read(tmp_path / "g.nir")
@@ -107,8 +107,8 @@ def test_another_interpreter_of_the_graph_gives_the_same_spikes(tmp_path, keys, 
 
 
 def test_neurons_are_what_the_equations_say():
-    options = NeuronOptions(name="lif", alpha=0.9, beta=0.6, threshold=0.5)
-    model = models.build("tiny", 10, options)
+    options = options_of(name="lif", alpha=0.9, beta=0.6, threshold=0.5)
+    model = networks.build("tiny", 10, options)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 1, 8, 8, 1)), train=False)
     nodes = interchange.to_nir(model, variables, options, (8, 8, 1), fold_gain=False).nodes
     node = nodes["stem0_neuron"]
@@ -132,8 +132,8 @@ def test_neurons_are_what_the_equations_say():
     ],
 )
 def test_what_nir_cannot_say_is_refused(change, message):
-    options = NeuronOptions(membrane_bn="norm_scale" in change)
-    model = models.build("tiny", 10, options)
+    options = options_of(membrane_bn="norm_scale" in change)
+    model = networks.build("tiny", 10, options)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 1, 8, 8, 1)), train=False)
     layer = variables["params"]["stage0_block0"]["neuron1"]
     for key, value in change.items():
@@ -144,8 +144,8 @@ def test_what_nir_cannot_say_is_refused(change, message):
 
 
 def test_a_grouped_convolution_is_refused():
-    options = NeuronOptions()
-    model = models.build("tiny", 10, options)
+    options = options_of()
+    model = networks.build("tiny", 10, options)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 1, 8, 8, 1)), train=False)
     own = variables["params"]["stage0_block0"]["conv1"]
     own["kernel"] = own["kernel"][:, :, :8]
@@ -154,8 +154,8 @@ def test_a_grouped_convolution_is_refused():
 
 
 def test_a_map_that_is_not_square_is_refused():
-    options = NeuronOptions()
-    model = models.build("tiny", 10, options)
+    options = options_of()
+    model = networks.build("tiny", 10, options)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 1, 8, 16, 1)), train=False)
     with pytest.raises(interchange.NotRepresentable, match="4x8; a square one"):
         interchange.to_nir(model, variables, options, (8, 16, 1))
@@ -330,8 +330,8 @@ def test_what_is_not_read_is_refused_by_name(graph, x, message):
 
 @pytest.mark.parametrize("dt", [0.0, -1e-4, float("nan"), float("inf")])
 def test_a_step_that_is_no_time_is_not_exported(dt):
-    options = NeuronOptions()
-    model = models.build("tiny", 10, options)
+    options = options_of()
+    model = networks.build("tiny", 10, options)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 1, 8, 8, 1)), train=False)
     with pytest.raises(interchange.NotRepresentable, match="is no time"):
         interchange.to_nir(model, variables, options, (8, 8, 1), dt=dt)

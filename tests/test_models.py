@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalif_jax import models, summary
-from dalif_jax.neurons import NEURONS, NeuronOptions
+from dalif_jax import networks, summary
+from dalif_jax.neurons import NEURONS
+from dalif_jax.neurons import options as options_of
 from dalif_jax.norm import BatchNorm
 
 # network, classes, input, parameters without and with membrane BN, neuron layers (paper, Table III
@@ -25,7 +26,7 @@ COUNTS = [
 @pytest.mark.parametrize(("name", "classes", "shape", "plain", "normed", "neurons"), COUNTS)
 def test_parameter_counts(name, classes, shape, plain, normed, neurons):
     for membrane_bn, expected in ((False, plain), (True, normed)):
-        model = models.build(name, classes, NeuronOptions(membrane_bn=membrane_bn))
+        model = networks.build(name, classes, options_of(membrane_bn=membrane_bn))
         rows = summary.layers(model, (2, *shape))
         total = sum(row.parameters for row in rows)
         if isinstance(expected, int):
@@ -39,12 +40,12 @@ def test_parameter_counts(name, classes, shape, plain, normed, neurons):
 
 def test_unknown_model_lists_the_known():
     with pytest.raises(ValueError, match="known: resnet18, resnet34"):
-        models.build("resnet50", 10)
+        networks.build("resnet50", 10)
 
 
 def test_padding_one_at_stride_two_is_not_same():
     """Top left output reads x[0:2, 0:2]; 'SAME' would read x[0:3, 0:3] of a 6x6 image."""
-    conv = models.build("tiny", 10).conv(1, 3, 2)
+    conv = networks.build("tiny", 10).parts.conv(1, 3, 2)
     x = jnp.arange(36.0).reshape(1, 1, 6, 6, 1)
     y = conv.apply({"params": {"kernel": jnp.ones((3, 3, 1, 1))}}, x)
     assert y.shape == (1, 1, 3, 3, 1)
@@ -55,7 +56,7 @@ def test_padding_one_at_stride_two_is_not_same():
 def test_padded_average_pool_counts_its_padding():
     """ImageNet's AvgPool(3, 2, 1): the corner window holds 4 pixels and divides by 9."""
     x = jnp.ones((1, 2, 6, 6, 1))
-    y = models.AveragePool(3, 2, 1).apply({}, x)
+    y = networks.AveragePool(3, 2, 1).apply({}, x)
     np.testing.assert_allclose(y[0, 1, :, :, 0][0], [4 / 9, 6 / 9, 6 / 9], rtol=1e-6)
 
 
@@ -80,7 +81,7 @@ def initialise(model, x):
 
 
 def test_initialisers_are_the_papers():
-    model = models.build("resnet19", 100, NeuronOptions())
+    model = networks.build("resnet19", 100, options_of())
     params = initialise(model, jnp.zeros((1, 1, 32, 32, 3)))["params"]
     kernel = params["stage1_block1"]["conv0"]["kernel"]
     np.testing.assert_allclose(kernel.std(), np.sqrt(2 / (9 * 256)), rtol=0.01)
@@ -92,7 +93,7 @@ def test_initialisers_are_the_papers():
 def test_zero_init_residual_zeroes_the_last_norm_of_each_block():
     x = jnp.zeros((1, 1, 8, 8, 1))
     for zero in (False, True):
-        params = initialise(models.build("mini", 10, zero_init=zero), x)["params"]
+        params = initialise(networks.build("mini", 10, zero_init=zero), x)["params"]
         assert (params["stage0_block0"]["norm1"]["scale"] == (0.0 if zero else 1.0)).all()
         assert (params["stage0_block0"]["norm0"]["scale"] == 1.0).all()
 
@@ -155,11 +156,9 @@ def numpy_tiny(variables, x):
 
 def test_the_tiny_network_agrees_with_numpy(x64):
     x = jnp.asarray(np.random.default_rng(1).normal(0, 2.0, (3, 4, 8, 8, 1)))
-    model = models.build("tiny", 10, dtype=jnp.float64)
+    model = networks.build("tiny", 10, dtype=jnp.float64)
     variables = random_variables(model, x)
-    logits, taps = jax.jit(lambda v: model.apply(v, x, train=False, taps=("firing_rate",)))(
-        variables
-    )
+    logits, taps, _ = jax.jit(lambda v: networks.tapped(model, v, x, ("firing_rate",)))(variables)
     expected = numpy_tiny(jax.tree.map(np.asarray, variables), np.asarray(x))
     np.testing.assert_allclose(logits, expected, rtol=1e-9, atol=1e-9)
     assert all(0.01 < tap["firing_rate"] < 0.9 for tap in taps.values())
@@ -171,11 +170,11 @@ def test_one_step_at_a_time_gives_the_same_spikes(neuron, timesteps, x64):
     rng = np.random.default_rng(2)
     x = jnp.asarray(rng.normal(0, 2.0, (2, timesteps, 6, 6, 2)))
     for membrane_bn in (False, True) if neuron == "dalif" else (False,):
-        options = NeuronOptions(neuron, membrane_bn=membrane_bn)
-        model = models.build("tiny", 10, options, jnp.float64)
+        options = options_of(neuron, membrane_bn=membrane_bn)
+        model = networks.build("tiny", 10, options, jnp.float64)
         variables = random_variables(model, x)
-        logits, _ = jax.jit(lambda v, x, m=model: m.apply(v, x, train=False))(variables, x)
-        step = jax.jit(lambda v, s, x, m=model: models.stream(m, v, s, x))
+        logits = jax.jit(lambda v, x, m=model: m.apply(v, x, train=False))(variables, x)
+        step = jax.jit(lambda v, s, x, m=model: networks.stream(m, v, s, x))
         state, one_by_one = {}, []
         for t in range(timesteps):
             state, out = step(variables, state, x[:, t])
@@ -186,11 +185,12 @@ def test_one_step_at_a_time_gives_the_same_spikes(neuron, timesteps, x64):
 
 def test_taps_are_given_on_request_and_only_then():
     x = jnp.asarray(np.random.default_rng(3).normal(0, 2.0, (2, 3, 8, 8, 1)), jnp.float32)
-    model = models.build("tiny", 10)
+    model = networks.build("tiny", 10)
     variables = initialise(model, x)
-    _, taps = model.apply(variables, x, train=False)
-    assert jax.tree.leaves(taps) == []
-    _, taps = model.apply(variables, x, train=False, taps=("spikes", "membrane", "firing_rate"))
+    logits, new = model.apply(variables, x, mutable=["batch_stats"])
+    assert list(new) == ["batch_stats"] and logits.shape == (2, 3, 10)
+    assert networks.tapped(model, variables, x, ())[1:] == ({}, {})
+    _, taps, _ = networks.tapped(model, variables, x, ("spikes", "membrane", "firing_rate"))
     assert list(taps) == ["stem0_neuron", "stage0_block0/neuron0", "stage0_block0/neuron1"]
     for tap in taps.values():
         np.testing.assert_array_equal(tap["spikes"], tap["membrane"] >= 1.0)
@@ -199,7 +199,7 @@ def test_taps_are_given_on_request_and_only_then():
 
 def test_fan_out_by_hand():
     """Tiny on 8x8: stem spikes meet a 3x3 stride 2 convolution and a 1x1 stride 2 shortcut."""
-    layers = summary.neuron_layers(models.build("tiny", 10), (2, 8, 8, 1))
+    layers = summary.neuron_layers(networks.build("tiny", 10), (2, 8, 8, 1))
     stem = layers["stem0_neuron"]
     assert stem.neurons == 8 * 8 * 8
     # Outputs at 0, 2, 4, 6 read i-1..i+1: even positions one of them, odd ones two, 7 only one;
@@ -220,7 +220,7 @@ def test_fan_out_by_hand():
 def test_fan_out_counts_every_connection_of_resnet20():
     """Summed over positions and channels it is each layer's dense operations in one timestep:
     for a stride 1 convolution on 16x16 with 64 to 64 channels, (3*16 - 2)^2 * 64 * 64."""
-    layers = summary.neuron_layers(models.build("resnet20", 100), (1, 32, 32, 3))
+    layers = summary.neuron_layers(networks.build("resnet20", 100), (1, 32, 32, 3))
     inner = layers["stage0_block0/neuron0"]
     assert int(inner.fan_out.sum()) * 64 == (3 * 16 - 2) ** 2 * 64 * 64
     assert int(layers["stage3_block1/neuron1"].fan_out.sum()) == 4 * 100
@@ -230,13 +230,13 @@ def test_fan_out_counts_every_connection_of_resnet20():
 def test_an_image_shown_at_every_timestep_meets_the_stem_once(x64, name):
     """The same logits, running statistics and gradients as T copies of it, with T times less work
     before the first neuron."""
-    model = models.build(name, 10, dtype=jnp.float64)
+    model = networks.build(name, 10, dtype=jnp.float64)
     image = jnp.asarray(np.random.default_rng(0).normal(size=(3, 1, 16, 16, 2)))
     variables = model.init(jax.random.key(1), image, train=False)
     copies = jnp.repeat(image, 3, 1)
 
     def loss(params, x, timesteps):
-        (logits, _), new = model.apply(
+        logits, new = model.apply(
             {**variables, "params": params}, x, train=True, timesteps=timesteps,
             mutable=["batch_stats"],
         )  # fmt: skip

@@ -5,14 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalif_jax.neurons import (
-    NEURONS,
-    NeuronOptions,
-    SpikingNeuron,
-    initial_state,
-    make_step,
-    run,
-)
+from dalif_jax.neurons import NEURONS, SpikingNeuron, simulate
+from dalif_jax.neurons import options as options_of
 
 
 def reference(x, a, b, weights, threshold=1.0, width=1.0, detach=False, f="tanh"):
@@ -53,8 +47,8 @@ def reference(x, a, b, weights, threshold=1.0, width=1.0, detach=False, f="tanh"
     return s, gx, ga, gb
 
 
-def spikes_of(options, params, x, train=False, unroll=0):
-    return run(make_step(options, train), params, initial_state(x[:, 0]), x, unroll)[1]
+def spikes_of(options, params, x, unroll=0):
+    return simulate(options, params, x, unroll)[1]
 
 
 @pytest.mark.parametrize("timesteps", [1, 4, 16])
@@ -65,7 +59,7 @@ def test_dalif_agrees_with_the_float64_reference(timesteps, detach, f, unroll, x
     rng = np.random.default_rng(timesteps)
     x = rng.normal(1.5, 2.0, (3, timesteps, 50))
     weights = rng.normal(size=x.shape)
-    options = NeuronOptions(detach_reset=detach, decay_function=f)
+    options = options_of(detach_reset=detach, decay_function=f)
 
     @jax.jit
     def loss_and_gradients(x, a, b):
@@ -88,7 +82,7 @@ def test_gradients_are_finite_where_tanh_is_saturated():
     x = jnp.array(np.random.default_rng(0).normal(0.6, 1.0, (2, 4, 20)), jnp.float32)
     for raw in (-40.0, 9.5, 40.0):
         value, gradients = jax.value_and_grad(
-            lambda p, x: spikes_of(NeuronOptions(), p, x).sum(), argnums=(0, 1)
+            lambda p, x: spikes_of(options_of(), p, x).sum(), argnums=(0, 1)
         )({"a": jnp.float32(raw), "b": jnp.float32(raw)}, x)
         assert np.isfinite(value)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
@@ -97,14 +91,13 @@ def test_gradients_are_finite_where_tanh_is_saturated():
 def test_the_temporal_arm_at_one_timestep_is_the_baseline_bit_for_bit():
     """u[0] = 0, so beta never enters (IV-D1), and alpha is 1 in both."""
     x = jnp.array(np.random.default_rng(1).normal(0.7, 1.0, (4, 1, 6, 6, 8)), jnp.float32)
-    temporal, baseline = NeuronOptions("temporal"), NeuronOptions("baseline")
+    temporal, baseline = options_of("temporal"), options_of("baseline")
 
     def run_arm(options, params):
-        step = make_step(options)
-        return jax.jit(lambda p, x: run(step, p, initial_state(x[:, 0]), x, trace=True))(params, x)
+        return jax.jit(lambda p, x: simulate(options, p, x))(params, x)
 
-    _, s1, h1 = run_arm(temporal, {"b": jnp.float32(1.0)})
-    _, s0, h0 = run_arm(baseline, {})
+    _, s1, (h1, _) = run_arm(temporal, {"b": jnp.float32(1.0)})
+    _, s0, (h0, _) = run_arm(baseline, {})
     np.testing.assert_array_equal(s1, s0)
     np.testing.assert_array_equal(h1, h0)
     weights = jnp.array(np.random.default_rng(2).normal(size=x.shape), jnp.float32)
@@ -116,28 +109,28 @@ def test_the_tied_neuron_ties_its_decays():
     """Eq. 7: alpha = f(k), beta = 1 - f(k), checked as a DA-LIF with those two values."""
     k = 0.5
     alpha = float(np.tanh(np.float32(k)))
-    got = NEURONS["tied"].decays(NeuronOptions("tied"), {"k": jnp.float32(k)})
+    got = NEURONS["tied"].decays(options_of("tied"), {"k": jnp.float32(k)})
     np.testing.assert_allclose(got, (alpha, 1 - alpha), rtol=1e-6)
     x = jnp.array(np.random.default_rng(1).normal(0.7, 1.0, (4, 5, 9)), jnp.float32)
-    fixed = NeuronOptions("lif", alpha=alpha, beta=1 - alpha)
+    fixed = options_of("lif", alpha=alpha, beta=1 - alpha)
     np.testing.assert_array_equal(
-        spikes_of(NeuronOptions("tied"), {"k": jnp.float32(k)}, x), spikes_of(fixed, {}, x)
+        spikes_of(options_of("tied"), {"k": jnp.float32(k)}, x), spikes_of(fixed, {}, x)
     )
 
 
 def test_a_hand_computed_membrane():
     """alpha 0.5, beta 0.5, x = 1.2 held: h = .6, .9, 1.05 (spike), .6, .9, 1.05 (spike)."""
     x = jnp.full((1, 6, 1), 1.2)
-    options = NeuronOptions("lif", alpha=0.5, beta=0.5)
-    _, s, h = run(make_step(options), {}, initial_state(x[:, 0]), x, trace=True)
+    options = options_of("lif", alpha=0.5, beta=0.5)
+    _, s, (h, _) = simulate(options, {}, x)
     np.testing.assert_allclose(h[0, :, 0], [0.6, 0.9, 1.05, 0.6, 0.9, 1.05], rtol=1e-6)
     np.testing.assert_array_equal(s[0, :, 0], [0, 0, 1, 0, 0, 1])
 
 
 def test_the_arms_of_figure_2():
     def learned(name):
-        options = NeuronOptions(name)
-        return list(NEURONS[name].parameters(options)), (options.alpha, options.beta)
+        options = options_of(name)
+        return list(NEURONS[name].numbers(options)), (options.alpha, options.beta)
 
     assert learned("baseline") == ([], (1.0, 0.25))
     assert learned("spatial") == (["a"], (None, 0.25))
@@ -151,6 +144,8 @@ def test_the_arms_of_figure_2():
     ("settings", "message"),
     [
         ({"name": "dalf"}, "known: dalif"),
+        ({"name": "plif", "alpha": 0.5}, "has no option 'alpha'; its own are: tau"),
+        ({"name": "alif", "membrane_bn": True}, "which neuron=alif has not; it is for dalif, lif"),
         ({"surrogate": "box"}, "known: rectangle"),
         ({"decay_function": "relu"}, "known: tanh"),
         ({"name": "baseline", "beta": 0.5}, "stands for beta=0.25"),
@@ -160,28 +155,28 @@ def test_the_arms_of_figure_2():
 )
 def test_contradictions_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        NeuronOptions(**settings)
+        options_of(**settings)
 
 
 def test_membrane_is_float32_and_spikes_exact_in_bfloat16():
     x = jnp.array(np.random.default_rng(3).normal(0.7, 1.0, (2, 4, 33)), jnp.bfloat16)
     params = {"a": jnp.float32(1.0), "b": jnp.float32(1.0)}
-    state, s, h = run(make_step(NeuronOptions()), params, initial_state(x[:, 0]), x, trace=True)
+    state, s, (h, _) = simulate(options_of(), params, x)
     assert s.dtype == jnp.bfloat16
     assert h.dtype == state.membrane.dtype == jnp.float32
-    np.testing.assert_array_equal(s, spikes_of(NeuronOptions(), params, x.astype(jnp.float32)))
+    np.testing.assert_array_equal(s, spikes_of(options_of(), params, x.astype(jnp.float32)))
 
 
 def test_per_channel_decays_act_on_their_channel():
     x = jnp.array(np.random.default_rng(4).normal(0.7, 1.0, (2, 4, 3, 3, 2)), jnp.float32)
-    options = NeuronOptions(per_channel=True)
+    options = options_of(per_channel=True)
     module = SpikingNeuron(options)
     variables = module.init(jax.random.key(0), x, False)
     assert variables["params"]["a"].shape == variables["params"]["b"].shape == (2,)
     a, b = jnp.array([0.2, 1.5]), jnp.array([0.9, -0.3])
-    s, _ = module.apply({"params": {"a": a, "b": b}}, x, False)
+    s = module.apply({"params": {"a": a, "b": b}}, x, False)
     for c in range(2):
-        alone = spikes_of(NeuronOptions(), {"a": a[c], "b": b[c]}, x[..., c])
+        alone = spikes_of(options_of(), {"a": a[c], "b": b[c]}, x[..., c])
         np.testing.assert_array_equal(s[..., c], alone)
 
 
@@ -189,11 +184,11 @@ def test_membrane_norm_is_per_timestep_and_its_statistics_travel(x64):
     """Two steps by hand: fire on the normed membrane, mask the raw one, update running twice."""
     rng = np.random.default_rng(5)
     x = rng.normal(0.5, 1.0, (6, 2, 4, 4, 3))
-    module = SpikingNeuron(NeuronOptions("lif", alpha=0.7, beta=0.6, membrane_bn=True))
+    module = SpikingNeuron(options_of("lif", alpha=0.7, beta=0.6, membrane_bn=True))
     variables = module.init(jax.random.key(0), x, False)
     scale, bias = np.array([1.0, 0.5, 2.0]), np.array([0.0, 0.4, -0.3])
     params = {"norm_scale": scale, "norm_bias": bias}
-    (s, _), new = module.apply(
+    s, new = module.apply(
         {**variables, "params": params}, jnp.array(x), True, mutable=["batch_stats"]
     )
     u, mean, var = 0.0, np.zeros(3), np.ones(3)
@@ -217,14 +212,14 @@ def test_with_membrane_bn_the_input_gain_is_inert():
     def share_changed(membrane_bn):
         spikes = []
         for a in (0.3, 2.0):
-            options = NeuronOptions(membrane_bn=membrane_bn)
+            options = options_of(membrane_bn=membrane_bn)
             layer = SpikingNeuron(options)
             variables = layer.init(jax.random.key(1), x, train=True)
             variables["params"]["a"] = jnp.float32(a)
             if membrane_bn:
                 # Else hardly a normalised membrane reaches the threshold of 1.
                 variables["params"]["norm_bias"] += 0.7
-            (out, _), _ = layer.apply(variables, x, train=True, mutable=["batch_stats"])
+            out, _ = layer.apply(variables, x, train=True, mutable=["batch_stats"])
             spikes.append(np.asarray(out))
         assert 0.02 < spikes[0].mean() + spikes[1].mean() < 1.5
         return (spikes[0] != spikes[1]).mean()
@@ -240,8 +235,8 @@ def test_the_input_gain_folds_into_the_norm_before_it():
     scale, bias = jnp.linspace(0.5, 2, 5), jnp.linspace(-0.5, 1, 5)
 
     def spikes(alpha, scale, bias):
-        layer = SpikingNeuron(NeuronOptions(name="lif", alpha=alpha, beta=0.5))
-        return layer.apply({}, scale * y + bias, train=False)[0]
+        layer = SpikingNeuron(options_of(name="lif", alpha=alpha, beta=0.5))
+        return layer.apply({}, scale * y + bias, train=False)
 
     alpha = 0.75  # exact in binary, so that rounding is the same too
     folded = spikes(1.0, alpha * scale, alpha * bias)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from dalif_jax import models, operations
-from dalif_jax.neurons import NeuronOptions
+from dalif_jax import networks, operations
+from dalif_jax.neurons import options as options_of
 from dalif_jax.operations import AC_PJ, MAC_PJ
 from dalif_jax.summary import neuron_layers
 
@@ -23,7 +23,7 @@ TABLE_3 = [
 
 
 def totals(network, classes, shape, static, membrane_bn):
-    model = models.build(network, classes, NeuronOptions(membrane_bn=membrane_bn))
+    model = networks.build(network, classes, options_of(membrane_bn=membrane_bn))
     table = operations.operations(model, shape, static)
     macs = sum(op.total(shape[0]) for op in table if not op.source)
     eligible = sum(op.total(shape[0]) for op in table if op.source)
@@ -55,7 +55,7 @@ def test_table_3_to_the_digit(row):
 def test_the_three_energies_of_table_3(network, macs, acs, millijoule):
     """With the paper's accumulates, which its trained networks decided, as firing rates here."""
     name, classes, shape, static = TABLE_3[network][:4]
-    model = models.build(name, classes, NeuronOptions(membrane_bn=True))
+    model = networks.build(name, classes, options_of(membrane_bn=True))
     table = operations.operations(model, shape, static)
     eligible = sum(op.total(shape[0]) for op in table if op.source)
     neurons = {key: layer.neurons for key, layer in neuron_layers(model, shape).items()}
@@ -77,7 +77,7 @@ def test_the_three_energies_of_table_3(network, macs, acs, millijoule):
 @pytest.mark.parametrize("timesteps", [1, 2, 4, 16])
 def test_every_timestep_counts_and_the_heads_bias_once(timesteps):
     """SyOPs' hook of a linear layer: the product for every row it takes, the bias for the call."""
-    table = operations.operations(models.build("vgg11", 7), (timesteps, 32, 32, 3), True)
+    table = operations.operations(networks.build("vgg11", 7), (timesteps, 32, 32, 3), True)
     head = next(op for op in table if op.kind == "linear")
     assert head.total(timesteps) == timesteps * 512 * 7 + 7
     # A convolution's hook adds the bias at every position of every row.
@@ -105,7 +105,7 @@ def test_the_synapses_of_every_position_are_those_of_the_convolution(kernel, str
 def test_counts_are_those_of_a_run_layer_by_layer(name, static):
     """Both rules from the inputs that the layers really take, without the tables."""
     shape, examples = (2, 32, 32, 2), 3
-    model = models.build(name, 7)
+    model = networks.build(name, 7)
     x = jax.random.normal(jax.random.key(1), (examples, 1 if static else 2, *shape[1:]))
     x = jnp.where(x > 0.5, x, 0.0)
     variables = jax.tree_util.tree_map_with_path(  # so that deep layers fire, too
@@ -120,7 +120,7 @@ def test_counts_are_those_of_a_run_layer_by_layer(name, static):
         return call(*args, **kwargs)
 
     with nn.intercept_methods(watch):
-        _, taps = model.apply(variables, x, train=False, taps=("spikes",), timesteps=2)
+        _, taps, _ = networks.tapped(model, variables, x, ("spikes",), timesteps=2)
     neurons = {key: layer.neurons for key, layer in neuron_layers(model, shape).items()}
     spikes = {
         key: np.asarray(tap["spikes"] != 0).sum((0, 1, -1)).astype(np.int64)
@@ -169,7 +169,7 @@ def variables_of(variables, name):
 
 
 def test_a_layer_beyond_32_bits_is_counted_exactly():
-    model = models.build("resnet19", 10)
+    model = networks.build("resnet19", 10)
     table = operations.operations(model, (10, 64, 64, 2), static=False)
     neurons = {key: layer.neurons for key, layer in neuron_layers(model, (1, 64, 64, 2)).items()}
     ones = {op.name: 10 * op.inputs for op in table}  # every value of one example is a spike

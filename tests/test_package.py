@@ -20,15 +20,15 @@ EXTRAS = PROJECT["optional-dependencies"]
 # A network of pieces by name, run, differentiated and streamed, by what the core installs.
 TEN_LINES = """
 import jax, jax.numpy as jnp
-from dalif_jax import models, neurons
+from dalif_jax import networks, neurons
 
 x = 4 * jax.random.normal(jax.random.key(0), (2, 4, 8, 8, 1))  # [B, T, H, W, C]
-model = models.build("tiny", 10, neurons.NeuronOptions("dalif", surrogate="arctan"))
+model = networks.build("tiny", 10, neurons.options("dalif", surrogate="arctan"))
 variables = model.init(jax.random.key(1), x, train=False)
-logits, taps = model.apply(variables, x, train=False, taps=("spikes",))
-loss = lambda params: model.apply({**variables, "params": params}, x, train=False)[0].var()
+logits, taps, _ = networks.tapped(model, variables, x, ("spikes",))
+loss = lambda params: model.apply({**variables, "params": params}, x, train=False).var()
 gradient = jax.grad(loss)(variables["params"])
-state, first = models.stream(model, variables, {}, x[:, 0])
+state, first = networks.stream(model, variables, {}, x[:, 0])
 assert logits.shape == (2, 4, 10) and jnp.allclose(first, logits[:, 0], atol=1e-5)
 assert gradient["stem0_neuron"]["a"] != 0
 assert taps["stem0_neuron"]["spikes"].max() == 1

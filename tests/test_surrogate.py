@@ -23,10 +23,11 @@ def test_rectangle_is_the_papers():
 @pytest.mark.parametrize("name", SURROGATES)
 @pytest.mark.parametrize("width", [0.5, 1.0, 2.0])
 def test_each_surrogate_is_a_density_around_the_threshold(name, width, x64):
-    """Symmetric, highest at the threshold, area 1 but for arctan's tails, known in closed form."""
+    """Symmetric, highest at the threshold, area 1 but for arctan's tails, known in closed form, and
+    the bell, which is dampened."""
     v = jnp.arange(-200_000, 200_001) * 1e-4
-    g = SURROGATES[name](v, width)
-    area = 2 / np.pi * np.arctan(np.pi * 20.0 / width) if name == "arctan" else 1.0
+    g = SURROGATES[name].derivative(v, width)
+    area = {"arctan": 2 / np.pi * np.arctan(np.pi * 20.0 / width), "bell": 0.3}.get(name, 1.0)
     np.testing.assert_allclose(jnp.trapezoid(g, v), area, atol=1e-3)
     np.testing.assert_allclose(g, g[::-1], atol=1e-12)
     assert g[v.size // 2] == g.max()
@@ -47,6 +48,22 @@ def test_smooth_surrogates_are_derivatives_of_their_functions(x64):
         expected = jax.vmap(jax.grad(f))(v)
         got = jax.vmap(jax.grad(lambda v, name=name: spike(v, name, 1.0)))(v)
         np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12, err_msg=name)
+
+
+def test_the_width_may_be_traced_and_of_the_shape_of_the_distance(x64):
+    """One a neuron, or one that training sharpens: the slope of each, and none for the width."""
+    v, widths = jnp.linspace(-0.6, 0.6, 13), jnp.linspace(0.5, 2.0, 13)
+    for name, kind in SURROGATES.items():
+        for strict in (False, True):
+
+            def fired(v, width, name=name, strict=strict):
+                return spike(v, name, width, strict).sum()
+
+            slope, of_width = jax.jit(jax.grad(fired, (0, 1)))(v, widths)
+            expected = [kind.derivative(x, float(w)) for x, w in zip(v, widths, strict=True)]
+            np.testing.assert_allclose(slope, expected, rtol=1e-12, err_msg=name)
+            assert not of_width.any()
+            assert fired(jnp.zeros(3), jnp.float64(1.0)) == (0 if strict else 3)
 
 
 def test_dtype_is_kept_and_spikes_are_exact_in_bfloat16():

@@ -10,10 +10,10 @@ import optax
 import pytest
 
 from configs.base import get_config as base
-from dalif_jax import data, losses, training
+from dalif_jax import data, losses, networks, training
 from dalif_jax.evaluation import evaluate, structure_of
 from dalif_jax.feed import feed_of
-from dalif_jax.neurons import NeuronOptions
+from dalif_jax.neurons import options as options_of
 
 
 def config_of(**keys):
@@ -190,7 +190,7 @@ def test_the_first_update_is_sgd_by_hand():
     labels = run.splits["train"].labels[indices]
 
     def loss(params):
-        (logits, _), _ = run.program.model.apply(
+        logits, _ = run.program.model.apply(
             {"params": params, "batch_stats": stats}, x, train=True, timesteps=2,
             mutable=["batch_stats"],
         )  # fmt: skip
@@ -263,10 +263,8 @@ def test_evaluation_covers_every_example_once_and_counts_spikes_exactly():
     got = evaluate(run.program, run.state, given, run.config, structure)
     x = training.prepare(jnp.asarray(test.images), data.spec("digits"), jnp.dtype("float32"))
     state = jax.device_get(run.state)
-    logits, taps = run.program.model.apply(
-        {"params": state.params, "batch_stats": state.batch_stats},
-        x, train=False, taps=("spikes",), timesteps=2,
-    )  # fmt: skip
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    logits, taps, _ = networks.tapped(run.program.model, variables, x, ("spikes",), timesteps=2)
     assert got["examples"] == 287
     right = (np.asarray(logits).mean(1).argmax(-1) == test.labels).mean()
     assert abs(got["accuracy"] - right) <= 1 / 287
@@ -365,13 +363,13 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_state():
     x = jax.ShapeDtypeStruct((2, 2, 8, 8, 1), jnp.bfloat16)
     model = training.build_model(run.config)
     variables = {"params": run.state.params, "batch_stats": run.state.batch_stats}
-    logits, taps = jax.eval_shape(
-        lambda v, x: model.apply(v, x, train=False, taps=("spikes", "membrane")), variables, x
+    logits, taps, _ = jax.eval_shape(
+        lambda v, x: networks.tapped(model, v, x, ("spikes", "membrane")), variables, x
     )
     assert logits.dtype == jnp.bfloat16
     assert all(tap["spikes"].dtype == jnp.bfloat16 for tap in taps.values())
     assert all(tap["membrane"].dtype == jnp.float32 for tap in taps.values())
-    assert NeuronOptions().threshold == 1.0
+    assert options_of().threshold == 1.0
 
 
 @pytest.mark.parametrize("model", ["tiny", pytest.param("vgg11", marks=pytest.mark.slow)])

@@ -1,0 +1,14 @@
+"""The networks: a file for each family and a line for each network in NETWORKS (table.py).
+
+parts.py says what a network is given to build with, calls.py how one is run. A network of one's own
+is a Flax module under a name of its own: networks.add("mine", Mine).
+"""
+
+from dalif_jax.networks.calls import stream, tapped
+from dalif_jax.networks.parts import AveragePool, GlobalAverage, Parts, layer_kind, show
+from dalif_jax.networks.table import NETWORKS, add, build, last_side, own_options
+
+__all__ = [
+    "NETWORKS", "AveragePool", "GlobalAverage", "Parts", "add", "build", "last_side", "layer_kind",
+    "own_options", "show", "stream", "tapped",
+]  # fmt: skip

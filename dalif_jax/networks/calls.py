@@ -1,0 +1,48 @@
+"""Calling a network: with what its layers are asked for, and one timestep at a time."""
+
+
+def tapped(model, variables, x, taps, mutable=(), **keys):
+    """Call a network and take from each neuron layer what is asked for; nothing else is computed.
+
+    Args:
+      taps: of neurons.TAPS: "spikes", "membrane" and "threshold" [B, T, ..., C] each, the last two
+        as they were compared; "firing_rate"; "statistic", see SpikingNeuron.
+      mutable: other collections, as "batch_stats" while training.
+      keys: of the call, `train`, `timesteps` and `share`.
+    Returns:
+      (logits, {layer: {tap: value}} in the order the layers run, {collection: new variables}).
+    """
+    collections = [f"tap_{name}" for name in taps]
+    logits, new = model.apply(variables, x, mutable=[*mutable, *collections], **keys)
+    found = {}
+    for tap in taps:
+        for layer, value in _leaves(new.pop(f"tap_{tap}", {})):
+            found.setdefault(layer, {})[tap] = value
+    return logits, found, new
+
+
+def _leaves(tree, path=()):
+    for key, value in tree.items():
+        if key == "value":
+            yield "/".join(path), value
+        else:
+            yield from _leaves(value, (*path, key))
+
+
+def stream(model, variables, state, x):
+    """One timestep of a trained network on streaming input.
+
+    Args:
+      model, variables: the network and its parameters and running statistics.
+      state: {} before the first step, then what the previous call returned.
+      x: [B, H, W, C], the input of this timestep.
+    Returns:
+      (state, logits [B, classes] of this timestep). The network's answer after T steps is the mean
+      of their logits.
+    Raises:
+      ValueError: the neuron, or the attention, does not stream; says why.
+    """
+    logits, new = model.apply(
+        {**variables, "stream": state}, x[:, None], train=False, mutable=["stream"]
+    )
+    return new["stream"], logits[:, 0]

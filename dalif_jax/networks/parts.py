@@ -1,0 +1,81 @@
+"""What networks are built from: the parts they receive, and layers without parameters.
+
+Activations are batch-major [B, T, H, W, C]. Convolutions and norms see them folded to [B*T, ...]
+(Flax folds leading axes itself), so a batch sharded over devices stays sharded; folded time-major,
+the compiler would gather the whole batch on every device.
+"""
+
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+# PyTorch initialisers of the lineage: conv N(0, sqrt(2 / (k k cout))), linear N(0, 1 / fan_in).
+conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+def linear_init(key, shape, dtype):
+    return nn.initializers.normal(stddev=1.0 / shape[0])(key, shape, dtype)
+
+
+class Parts(NamedTuple):
+    """What a network is given to build with; each returns a module of that name in the network.
+
+    conv: (width, kernel, stride, use_bias=False, name) -> x -> current.
+    norm: (name, zero_scale=False) -> (x, train, repeats=1) -> x.
+    neuron: (name) -> (current, train, share) -> spikes; with attention on the current before it,
+      where the config names one.
+    dense: (features, name) -> x -> [B, T, features].
+    attention: (name) -> (x, train) -> x, for a network that says itself where it belongs; None.
+    """
+
+    conv: Callable
+    norm: Callable
+    neuron: Callable
+    dense: Callable
+    attention: Callable | None = None
+
+
+def show(x, timesteps):
+    """[B, 1, ...], the same at every timestep, or [B, T, ...] -> [B, T, ...]."""
+    return jnp.broadcast_to(x, (x.shape[0], timesteps, *x.shape[2:]))
+
+
+class AveragePool(nn.Module):
+    """Mean over windows of [B, T, H, W, C]; padding counts as zeros, as PyTorch's default does.
+
+    A module without parameters, so that whoever walks a network's layers meets it by name.
+    """
+
+    window: int
+    stride: int
+    padding: int = 0
+    layer: ClassVar[str] = "pool"
+
+    @nn.compact
+    def __call__(self, x):
+        folded = x.reshape(-1, *x.shape[2:])
+        pad = ((self.padding, self.padding),) * 2
+        pooled = nn.avg_pool(folded, (self.window,) * 2, (self.stride,) * 2, pad)
+        return pooled.reshape(*x.shape[:2], *pooled.shape[1:])
+
+
+class GlobalAverage(nn.Module):
+    """Mean over space: [B, T, H, W, C] -> [B, T, C]."""
+
+    layer: ClassVar[str] = "pool"
+
+    @nn.compact
+    def __call__(self, x):
+        return x.mean((2, 3))
+
+
+def layer_kind(module):
+    """What a module is to those who walk a network: conv, linear, norm, neuron, pool, attention;
+    None where it only holds others. A module of another file says so in its `layer`."""
+    if isinstance(module, nn.Conv):
+        return "conv"
+    if isinstance(module, nn.Dense):
+        return "linear"
+    return getattr(module, "layer", None)

@@ -1,0 +1,147 @@
+"""Classic spiking ResNets: ResNet-18, 19, 20 and 34 as in the public code DA-LIF grew from (MPBN
+lineage, ICCV 2023), their parameter counts asserted in the tests; and three small ones of ours.
+
+A block is conv3x3 - norm - neuron - conv3x3 - norm - (+ shortcut) - neuron.
+"""
+
+import functools
+
+import flax.linen as nn
+
+from dalif_jax.networks.parts import AveragePool, GlobalAverage, Parts, show
+
+
+class BasicBlock(nn.Module):
+    """The shortcut carries spikes where shapes agree, else a 1x1 convolution with norm and no
+    neuron: strided, or on the averaged input (`pooled_shortcut`)."""
+
+    width: int
+    stride: int
+    parts: Parts
+    pooled_shortcut: bool = False
+    zero_init: bool = False
+
+    @nn.compact
+    def __call__(self, x, train: bool, share=1.0):
+        conv, norm, neuron = self.parts[:3]
+        shortcut = x
+        if self.stride != 1 or x.shape[-1] != self.width:
+            stride = self.stride
+            if self.pooled_shortcut and stride > 1:
+                pool = AveragePool(stride, stride, name="shortcut_pool")
+                shortcut, stride = pool(x), 1
+            shortcut = conv(self.width, 1, stride, name="shortcut_conv")(shortcut)
+            shortcut = norm(name="shortcut_norm")(shortcut, train)
+        y = conv(self.width, 3, self.stride, name="conv0")(x)
+        y = norm(name="norm0")(y, train)
+        y = neuron(name="neuron0")(y, train, share)
+        y = conv(self.width, 3, 1, name="conv1")(y)
+        y = norm(zero_scale=self.zero_init, name="norm1")(y, train)
+        return neuron(name="neuron1")(y + shortcut, train, share)
+
+
+class ResNet(nn.Module):
+    """A stem of (kernel, width, stride) convolutions, stages of blocks, one linear layer."""
+
+    classes: int
+    parts: Parts
+    stem: tuple[tuple[int, int, int], ...]
+    blocks: tuple[int, ...]
+    widths: tuple[int, ...]
+    strides: tuple[int, ...]
+    stem_pool: tuple[int, int, int] | None = None  # window, stride, padding
+    pooled_shortcut: bool = False
+    zero_init: bool = False  # start each block's last norm scale at 0
+
+    @nn.compact
+    def __call__(self, x, train: bool = False, timesteps=None, share=1.0):
+        conv, norm, neuron, dense = self.parts[:4]
+        timesteps = timesteps or x.shape[1]
+        for i, (kernel, width, stride) in enumerate(self.stem):
+            x = conv(width, kernel, stride, name=f"stem{i}_conv")(x)
+            x = norm(name=f"stem{i}_norm")(x, train, timesteps // x.shape[1])
+            x = show(x, timesteps)
+            x = neuron(name=f"stem{i}_neuron")(x, train, share)
+        if self.stem_pool:
+            x = AveragePool(*self.stem_pool, name="stem_pool")(x)
+        stages = zip(self.blocks, self.widths, self.strides, strict=True)
+        for i, (blocks, width, stride) in enumerate(stages):
+            for j in range(blocks):
+                x = BasicBlock(
+                    width, stride if j == 0 else 1, self.parts, self.pooled_shortcut,
+                    self.zero_init, name=f"stage{i}_block{j}",
+                )(x, train, share)  # fmt: skip
+        x = GlobalAverage(name="pool")(x)
+        return dense(self.classes, name="head")(x)
+
+    @nn.nowrap
+    def last_side(self, side):
+        """Side of the last map for images of `side` pixels; 0 where a pool leaves nothing or a
+        pooled shortcut another size than its branch."""
+        for _, _, stride in self.stem:
+            side = -(-side // stride)
+        if self.stem_pool:
+            window, stride, padding = self.stem_pool
+            side = max((side + 2 * padding - window) // stride + 1, 0)
+        for stride in self.strides:
+            if self.pooled_shortcut and side % stride:
+                return 0
+            side = -(-side // stride)
+        return side
+
+    @nn.nowrap
+    def nir(self, graph):
+        """Add its nodes to a graph of interchange.py; returns the last, before the linear layer."""
+        last = "input"
+        for i, (kernel, _, stride) in enumerate(self.stem):
+            at = f"stem{i}_"
+            last = graph.conv(f"{at}conv", f"{at}norm", f"{at}neuron", last, stride, kernel)
+            last = graph.neuron(f"{at}neuron", [last])
+        if self.stem_pool:
+            last = graph.pool("stem_pool", last, *self.stem_pool)
+        stages = zip(self.blocks, self.widths, self.strides, strict=True)
+        for i, (blocks, width, first) in enumerate(stages):
+            for j in range(blocks):
+                stride = first if j == 0 else 1
+                last = self._block(graph, f"stage{i}_block{j}/", last, width, stride)
+        return last
+
+    @nn.nowrap
+    def _block(self, graph, at, last, width, stride):
+        after, shortcut, step = f"{at}neuron1", last, stride
+        if stride != 1 or graph.shapes[last][0] != width:
+            if self.pooled_shortcut and stride > 1:
+                shortcut, step = graph.pool(f"{at}shortcut_pool", last, stride, stride), 1
+            shortcut = graph.conv(
+                f"{at}shortcut_conv", f"{at}shortcut_norm", after, shortcut, step, 1
+            )
+        else:
+            shortcut = graph.identity(f"{at}shortcut", after, last)
+        last = graph.conv(f"{at}conv0", f"{at}norm0", f"{at}neuron0", last, stride, 3)
+        last = graph.neuron(f"{at}neuron0", [last])
+        last = graph.conv(f"{at}conv1", f"{at}norm1", after, last, 1, 3)
+        return graph.neuron(after, [last, shortcut])
+
+
+_imagenet = functools.partial(
+    ResNet,
+    stem=((7, 64, 2),),
+    stem_pool=(3, 2, 1),
+    widths=(64, 128, 256, 512),
+    strides=(1, 2, 2, 2),
+)
+RESNET18 = functools.partial(_imagenet, blocks=(2, 2, 2, 2))
+RESNET34 = functools.partial(_imagenet, blocks=(3, 4, 6, 3))
+RESNET19 = functools.partial(
+    ResNet, stem=((3, 128, 1),), blocks=(3, 3, 2), widths=(128, 256, 512), strides=(1, 2, 2)
+)
+RESNET20 = functools.partial(
+    ResNet, stem=((3, 64, 1),) * 3, stem_pool=(2, 2, 0), pooled_shortcut=True,
+    blocks=(2, 2, 2, 2), widths=(64, 128, 256, 512), strides=(1, 2, 2, 2),
+)  # fmt: skip
+# Not of the paper: for two CPU cores, and for tests.
+SMALL = functools.partial(
+    ResNet, stem=((3, 32, 2),), blocks=(1, 1, 1), widths=(32, 64, 128), strides=(1, 2, 2)
+)
+MINI = functools.partial(ResNet, stem=((3, 32, 1),), blocks=(1, 1), widths=(32, 64), strides=(1, 2))
+TINY = functools.partial(ResNet, stem=((3, 8, 1),), blocks=(1,), widths=(16,), strides=(2,))

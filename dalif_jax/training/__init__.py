@@ -1,0 +1,20 @@
+"""Training: the state of a run, its batches, its jitted steps."""
+
+from dalif_jax.training.batches import prepare
+from dalif_jax.training.state import (
+    TrainState,
+    abstract_state,
+    first_not_finite,
+    make_mesh,
+    make_optimizer,
+    make_schedule,
+    seed_key,
+    weights_only,
+)
+from dalif_jax.training.steps import CONFUSION_UP_TO, Program, build_model, make_program
+
+__all__ = [
+    "CONFUSION_UP_TO", "Program", "TrainState", "abstract_state", "build_model", "first_not_finite",
+    "make_mesh", "make_optimizer", "make_program", "make_schedule", "prepare", "seed_key",
+    "weights_only",
+]  # fmt: skip

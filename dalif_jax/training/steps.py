@@ -1,0 +1,338 @@
+"""The jitted train and eval steps of a run.
+
+One program for one CPU, many GPUs or a TPU slice: a mesh with the single axis `data`, the state and
+the data set replicated, the batch's indices sharded; the compiler inserts the all-reduces.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from dalif_jax import data, losses, networks, neurons, summary
+from dalif_jax.config import loss_options, network_options, neuron_options
+from dalif_jax.convolution import CONVOLUTIONS
+from dalif_jax.norm import STATISTICS
+from dalif_jax.training.batches import (
+    batches_of,
+    examples_of,
+    mixed,
+    part_of,
+    partners_of,
+    prepare,
+)
+from dalif_jax.training.state import (
+    INIT,
+    TrainState,
+    finite,
+    make_optimizer,
+    make_schedule,
+    seed_key,
+)
+
+CONFUSION_UP_TO = 128  # classes: beyond, the table of right classes and answers is not for eyes
+
+
+class Program(NamedTuple):
+    """The pieces of a run that depend on its config alone."""
+
+    model: Any
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    init: Any  # () -> TrainState on the mesh
+    train_step: Any  # (state, images, labels, order) -> (state, metrics)
+    eval_step: Any  # (state, images, labels, indices, valid) -> counts
+    replicated: NamedSharding
+    sharded: NamedSharding  # first axis over `data`
+    order_sharding: NamedSharding  # [steps, batch]: second axis over `data`
+
+
+def build_model(config, mesh=None):
+    """The network of a config, to be trained on `mesh`."""
+    return networks.build(
+        config.model,
+        data.spec(config.dataset, config.frame_size).classes,
+        neuron_options(config),
+        jnp.dtype(config.dtype),
+        norm=config.norm,
+        attention=config.attention,
+        norm_options=dict(config.norm_options),
+        attention_options=dict(config.attention_options),
+        statistic=losses.LOSSES[config.loss].statistic,
+        mesh=mesh,
+        pallas=config.kernel == "pallas",
+        **network_options(config),
+    )
+
+
+def make_program(config, steps_per_epoch, mesh):
+    """Build a config's model, optimizer and jitted steps on a mesh; compiles nothing yet.
+
+    train_step(state, images, labels, order):
+      images uint8 [N, H, W, C] (counts of events [N, T, H, W, 2]) and labels int32 [N] are the
+      whole training set, replicated; order int32 [steps_per_epoch, batch] is this epoch's, sharded
+      over the batch. Of a set that streams they are the batch, sharded, and order is None. The
+      state is donated.
+      metrics: scalars `loss`, `accuracy`, `grad_norm`, `learning_rate`, and `finite`, what
+      `first_not_finite` reads.
+    eval_step(state, images, labels, indices, valid):
+      indices int32 [B] (None for a set that streams), valid bool [B]; returns sums over the valid
+      examples, see `eval_step_of`.
+    """
+    spec = data.spec(config.dataset, config.frame_size)
+    model = build_model(config, mesh)
+    schedule = make_schedule(config, steps_per_epoch)
+    optimizer = make_optimizer(config, schedule)
+    replicated = NamedSharding(mesh, PartitionSpec())
+    sharded = NamedSharding(mesh, PartitionSpec("data"))
+    order_sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
+    examples = sharded if spec.streamed else replicated
+
+    shape = (config.timesteps, *spec.shape)
+    batches = batches_of(config, spec, steps_per_epoch, sharded)
+    platform = mesh.devices.flat[0].platform
+    forward = forward_of(
+        model, config.timesteps, losses.LOSSES[config.loss], loss_options(config),
+        remakes(config.rematerialize, platform),
+    )  # fmt: skip
+    update = update_of(optimizer, config.ema_decay, constraint_of(model, config, shape))
+    jit = functools.partial(
+        jax.jit,
+        out_shardings=replicated,
+        # The same bits from the same inputs, whatever the order in which threads finish.
+        compiler_options={"xla_gpu_deterministic_ops": True} if config.deterministic else None,
+    )
+    return Program(
+        model=model,
+        optimizer=optimizer,
+        schedule=schedule,
+        init=jax.jit(
+            init_of(model, optimizer, config.seed, jnp.zeros((1, *shape), batches.dtype),
+                    config.ema_decay > 0),
+            out_shardings=replicated,
+        ),
+        train_step=jit(
+            train_step_of(
+                batches, gradient_of(batches, forward, config.epochs * steps_per_epoch), update,
+                schedule, platform,
+            ),
+            donate_argnums=0,
+            in_shardings=(replicated, examples, examples, order_sharding),
+        ),
+        eval_step=jit(
+            eval_step_of(model, spec, batches.dtype, config.timesteps),
+            in_shardings=(replicated, examples, examples, sharded, sharded),
+        ),
+        replicated=replicated,
+        sharded=sharded,
+        order_sharding=order_sharding,
+    )  # fmt: skip
+
+
+def init_of(model, optimizer, seed, x, averaged):
+    """() -> TrainState before the first step, for inputs like x."""
+
+    def init():
+        variables = model.init(seed_key(seed, INIT), x, train=False)
+        params = variables["params"]
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=optimizer.init(params),
+            ema=jax.tree.map(jnp.copy, params) if averaged else None,
+        )
+
+    return init
+
+
+def remakes(rematerialize, platform):
+    """Whether the gradient keeps the convolutions' outputs alone, see forward_of."""
+    gpu = platform in ("gpu", "cuda", "rocm")
+    return rematerialize == "on" or (rematerialize == "auto" and gpu)
+
+
+def forward_of(model, timesteps, loss, options, remake):
+    """The training pass (variables, x, targets, share) -> (losses [B], (logits, statistics)), with
+    what its gradient keeps. Targets are (weight, labels); loss is a Loss, told its options.
+
+    With `remake`, only the convolutions' outputs are kept of the forward pass, in compute dtype:
+    norms, neurons and spikes are elementwise and computed again. `rematerialize=auto` does so on
+    GPUs, where the compiler then plans 40 % less memory for 16 % more traffic; on CPU it changes
+    nothing, and the plan for a TPU v5e grows (benchmarks/README.md).
+    """
+    asked = ("statistic",) if loss.statistic else ()
+
+    def forward(variables, x, share):
+        return networks.tapped(
+            model, variables, x, asked, ["batch_stats"], train=True, timesteps=timesteps,
+            share=share,
+        )  # fmt: skip
+
+    if remake:
+        keep = jax.checkpoint_policies.save_only_these_names(CONVOLUTIONS, STATISTICS)
+        forward = jax.checkpoint(forward, policy=keep)
+
+    def losses_of(variables, x, targets, share):
+        logits, taps, new = forward(variables, x, share)
+        taps = {name: tap["statistic"] for name, tap in taps.items()}
+        total = sum(
+            weight * loss.function(options, logits, labels, taps, share)
+            for weight, labels in targets
+        )
+        return total, (logits, new.get("batch_stats", {}))
+
+    return losses_of
+
+
+def gradient_of(batches, forward, total_steps):
+    """(state, batch_stats, images, examples, partners) -> (new statistics, (loss, accuracy,
+    gradient)) of some of a step's examples."""
+
+    def loss_and_metrics(params, batch_stats, x, targets, share):
+        variables = {"params": params, "batch_stats": batch_stats}
+        each, (logits, new) = forward(variables, x, targets, share)
+        # With mixup, of the first of the pair.
+        accuracy = losses.correct(logits, targets[0][1]).mean()
+        return each.mean(), (new, accuracy)
+
+    def gradient(state, batch_stats, images, examples, partners):
+        x, targets = mixed(batches, state.step, images, examples, partners)
+        share = state.step / total_steps
+        value_and_grad = jax.value_and_grad(loss_and_metrics, has_aux=True)
+        (loss, (batch_stats, accuracy)), grads = value_and_grad(
+            state.params, batch_stats, x, targets, share
+        )
+        return batch_stats, (loss, accuracy, grads)
+
+    return gradient
+
+
+def constraint_of(model, config, shape):
+    """params -> params within what the neuron allows; None where it allows all."""
+    constrain = neurons.NEURONS[config.neuron].constrain
+    if constrain is None:
+        return None
+    names = [row.name for row in summary.layers(model, shape) if row.kind == "SpikingNeuron"]
+
+    def constrained(params, path=()):
+        if "/".join(path) in names:
+            return constrain(params)
+        return {
+            key: constrained(value, (*path, key)) if isinstance(value, dict) else value
+            for key, value in params.items()
+        }
+
+    return constrained
+
+
+def update_of(optimizer, ema_decay, constrain):
+    """(state, gradient) -> (params, opt_state, ema) after a step."""
+
+    def update(state, grads):
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        if constrain is not None:
+            params = constrain(params)
+        ema = state.ema
+        if ema_decay:
+            ema = optax.incremental_update(params, ema, 1.0 - ema_decay)
+        return params, opt_state, ema
+
+    return update
+
+
+def train_step_of(batches, gradient, update, schedule, platform):
+    """The train step of make_program."""
+
+    def train_step(state, images, labels, order):
+        examples = examples_of(batches, state.step, images, labels, order)
+        partners = partners_of(batches, state.step, examples)
+        if batches.parts == 1:
+            batch_stats, (loss, accuracy, grads) = gradient(
+                state, state.batch_stats, images, examples, partners
+            )
+        else:
+
+            def one(batch_stats, i):
+                part = part_of(batches, i, (examples, partners))
+                return gradient(state, batch_stats, images, *part)
+
+            # XLA:CPU runs convolutions in a loop many times slower.
+            unroll = batches.parts if platform == "cpu" else 1
+            batch_stats, each = jax.lax.scan(
+                one, state.batch_stats, jnp.arange(batches.parts), unroll=unroll
+            )
+            loss, accuracy, grads = jax.tree.map(lambda a: a.mean(0), each)
+        params, opt_state, ema = update(state, grads)
+        metrics = {
+            "loss": loss,
+            "accuracy": accuracy,
+            "grad_norm": optax.tree.norm(grads),
+            "learning_rate": schedule(state.step),
+            "finite": {"running statistics": finite(batch_stats), "gradient": finite(grads)},
+        }
+        return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
+
+    return train_step
+
+
+def eval_step_of(model, spec, dtype, timesteps):
+    """The eval step of make_program: sums over the valid examples.
+
+    `loss` (of the time-averaged logits, whatever the run's), `correct`, `examples`; int32 counts
+    [H, W], summed over batch, time and channels: `spikes` {neuron layer}, the sum of what it gave
+    where that is integers, else how many are not zero, and `nonzero` {convolution or linear layer},
+    the values of its input that are not zero; `amount`, their sums where neurons give integers
+    above 1. `confusion` int32 [right class, answer], up to CONFUSION_UP_TO classes.
+    """
+
+    def eval_step(state, images, labels, indices, valid):
+        if not spec.streamed:
+            images, labels = images[indices], labels[indices]
+        x = prepare(images, spec, dtype)
+        params = state.params if state.ema is None else state.ema
+        variables = {"params": params, "batch_stats": state.batch_stats}
+
+        def count(values, whole=False):  # [B, T, H, W, C] -> [H, W], [B, T, K] -> []
+            mask = valid.reshape(-1, *[1] * (values.ndim - 1))
+            there = jnp.where(mask, values, 0) if whole else (values != 0) & mask
+            return there.sum((0, 1, -1), dtype=jnp.int32)
+
+        taken = {"nonzero": {}, "amount": {}}
+        levels = {}
+
+        def watch(call, args, kwargs, context):
+            module = context.module
+            kind, name = networks.layer_kind(module), "/".join(module.path)
+            if context.method_name == "__call__" and kind in ("conv", "linear"):
+                taken["nonzero"][name] = count(args[0])
+                if any(level > 1 for level in levels.values()):
+                    taken["amount"][name] = count(args[0], whole=True)
+            elif kind == "neuron":
+                levels[name] = neurons.of(module.options).levels
+            return call(*args, **kwargs)
+
+        with summary.watching(watch):
+            logits, taps, _ = networks.tapped(
+                model, variables, x, ("spikes",), train=False, timesteps=timesteps
+            )
+        loss = losses.time_averaged_cross_entropy(logits, labels)
+        confusion = {}
+        if spec.classes <= CONFUSION_UP_TO:
+            table = jnp.zeros((spec.classes,) * 2, jnp.int32)
+            answers = losses.time_average(logits).argmax(-1)
+            confusion["confusion"] = table.at[labels, answers].add(valid.astype(jnp.int32))
+        return confusion | taken | {
+            "loss": jnp.where(valid, loss, 0.0).sum(),
+            "correct": (losses.correct(logits, labels) & valid).sum(dtype=jnp.int32),
+            "examples": valid.sum(dtype=jnp.int32),
+            "spikes": {
+                name: count(tap["spikes"], whole=levels[name] > 1) for name, tap in taps.items()
+            },
+        }  # fmt: skip
+
+    return eval_step
