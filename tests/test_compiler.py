@@ -105,10 +105,12 @@ def test_train_steps_agree_with_and_without_the_fusions(names, tmp_path):
 
 
 def test_every_network_and_neuron_is_a_case():
+    from dalif_jax.losses import LOSSES
     from dalif_jax.networks import NETWORKS
     from dalif_jax.neurons import NEURONS
     from dalif_jax.surrogate import SURROGATES
 
     assert set(NETWORKS) <= set(train_steps.CASES)
     assert {f"neuron={name}" for name in NEURONS} <= set(train_steps.CASES)
+    assert {f"loss={name}" for name in LOSSES} <= set(train_steps.CASES)
     assert {f"surrogate={name}" for name in SURROGATES} <= set(train_steps.CASES)

@@ -17,22 +17,18 @@ import dalif_jax
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-# A network of pieces by name, run, differentiated and streamed, by what the core installs.
-TEN_LINES = """
-import jax, jax.numpy as jnp
-from dalif_jax import networks, neurons
-
-x = 4 * jax.random.normal(jax.random.key(0), (2, 4, 8, 8, 1))  # [B, T, H, W, C]
-model = networks.build("tiny", 10, neurons.options("dalif", surrogate="arctan"))
-variables = model.init(jax.random.key(1), x, train=False)
-logits, taps, _ = networks.tapped(model, variables, x, ("spikes",))
-loss = lambda params: model.apply({**variables, "params": params}, x, train=False).var()
-gradient = jax.grad(loss)(variables["params"])
-state, first = networks.stream(model, variables, {}, x[:, 0])
-assert logits.shape == (2, 4, 10) and jnp.allclose(first, logits[:, 0], atol=1e-5)
-assert gradient["stem0_neuron"]["a"] != 0
-assert taps["stem0_neuron"]["spikes"].max() == 1
+# The README's lines for users of the library, and what must be true after them.
+TEN_LINES = re.search(r"```python\n(import jax, .*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+TEN_LINES = (
+    TEN_LINES.replace("logits = dj.build", "before = logits\nlogits = dj.build")
+    + """
+import jax.numpy as jnp
+assert before.shape == logits.shape == (2, 4, 10) and jnp.ptp(logits) > 0
+assert jnp.allclose(first, before[:, 0], atol=1e-5)
+assert gradient["params"]["stem0_neuron"]["w"] != 0
+assert dj.tapped(model, variables, x, ("spikes",))[1]["stem0_neuron"]["spikes"].max() == 1
 """
+)
 
 
 def requirements():
