@@ -163,7 +163,11 @@ def parse_flags(argv):
             if recipe:
                 recipes.check(recipe)
         argv, own = recipes.own_words(argv)
-        rest = flags.FLAGS(argv)
+        whole, sys.argv = sys.argv, argv  # where ml_collections looks for what is overridden
+        try:
+            rest = flags.FLAGS(argv)
+        finally:
+            sys.argv = whole
         if len(rest) > 1:
             raise config.ConfigError(f"unexpected argument {rest[1]!r}; settings are --config.x=y")
         if "config" in flags.FLAGS and flags.FLAGS.config is None:

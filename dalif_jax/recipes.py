@@ -8,6 +8,8 @@ import runpy
 import traceback
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from dalif_jax import keys
 from dalif_jax.config import ConfigError, did_you_mean
 
@@ -108,8 +110,7 @@ def set_own(settings, own):
         piece = key.removesuffix("_options")
         if piece not in keys.PIECES:
             raise ConfigError(f"unknown config key {key!r}{did_you_mean(key, settings.keys())}")
-        with settings.unlocked():
-            settings[key][option] = _value(text)
+        settings[key] = ConfigDict(settings[key].to_dict() | {option: _value(text)})
 
 
 def _value(text):
