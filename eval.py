@@ -7,7 +7,7 @@ python eval.py --workdir runs/digits --export runs/digits/card  # weights, figur
 python eval.py --card runs/digits/card  # measures a card again
 """
 
-import dalif_jax.environment  # noqa: F401  before anything imports JAX
+import dalif_jax.runs.environment  # noqa: F401  before anything imports JAX
 
 # isort: split
 
@@ -17,12 +17,16 @@ from pathlib import Path
 import jax
 from absl import app, flags
 
-from dalif_jax import card, compiler, config, data, report, training
-from dalif_jax.checkpoint import Checkpoints
-from dalif_jax.command import accelerator_warning, devices, parse_flags, report_errors
-from dalif_jax.evaluation import evaluate, structure_of, write_report
-from dalif_jax.feed import feed_of
-from dalif_jax.places import MayBeReadOnly, compilation_cache, folder
+from dalif_jax import training
+from dalif_jax.data import sets
+from dalif_jax.data.feed import feed_of
+from dalif_jax.exchange import card
+from dalif_jax.runs import compiler, report
+from dalif_jax.runs.checkpoint import Checkpoints
+from dalif_jax.runs.command import accelerator_warning, devices, parse_flags, report_errors
+from dalif_jax.runs.places import MayBeReadOnly, compilation_cache, folder
+from dalif_jax.settings import config
+from dalif_jax.training.evaluation import evaluate, structure_of, write_report
 
 flags.DEFINE_string("workdir", None, "The run to evaluate.")
 flags.DEFINE_enum("checkpoint", "newest", ["newest", "best"], "Which of the run's checkpoints.")
@@ -70,7 +74,7 @@ def main(_):
     if flags.FLAGS.data_dir is not None:
         settings.data_dir = flags.FLAGS.data_dir
     splits = config.load_data(settings)
-    sample, examples = flags.FLAGS.sample, data.size(splits["test"])
+    sample, examples = flags.FLAGS.sample, sets.size(splits["test"])
     if not 0 <= sample < examples:
         raise config.ConfigError(f"--sample={sample} must lie in 0..{examples - 1}")
 

@@ -3,7 +3,7 @@
 python train.py --config configs/digits.py --workdir runs/digits --config.epochs=5
 """
 
-import dalif_jax.environment  # noqa: F401  before anything imports JAX
+import dalif_jax.runs.environment  # noqa: F401  before anything imports JAX
 
 # isort: split
 
@@ -17,9 +17,14 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from dalif_jax import compiler, config, data, recordings, report, summary, training
-from dalif_jax.checkpoint import CheckpointError, Checkpoints
-from dalif_jax.command import (
+from dalif_jax import training
+from dalif_jax.analysis import summary
+from dalif_jax.data import sets
+from dalif_jax.data.events import recordings
+from dalif_jax.data.feed import feed_of
+from dalif_jax.runs import compiler, report
+from dalif_jax.runs.checkpoint import CheckpointError, Checkpoints
+from dalif_jax.runs.command import (
     NonFinite,
     Signals,
     accelerator_warning,
@@ -29,11 +34,11 @@ from dalif_jax.command import (
     parse_flags,
     report_errors,
 )
-from dalif_jax.evaluation import Interrupted, evaluate, structure_of, write_report
-from dalif_jax.feed import feed_of
-from dalif_jax.places import compilation_cache, folder
-from dalif_jax.runlog import LogError, Progress, RunLog, warn
-from dalif_jax.runlog import read_metrics as read_log
+from dalif_jax.runs.places import compilation_cache, folder
+from dalif_jax.runs.runlog import LogError, Progress, RunLog, warn
+from dalif_jax.runs.runlog import read_metrics as read_log
+from dalif_jax.settings import config
+from dalif_jax.training.evaluation import Interrupted, evaluate, structure_of, write_report
 
 config_flags.DEFINE_config_file("config", None, "A file of configs/.", lock_config=True)
 flags.DEFINE_string("workdir", None, "Where the run lives; an existing run there is continued.")
@@ -59,7 +64,7 @@ def main(_):
     jax.config.update("jax_enable_x64", settings.dtype == "float64")
     for line in config.without_effect(settings, jax.default_backend()):
         print(line)
-    spec = data.spec(settings.dataset, settings.frame_size)
+    spec = sets.spec(settings.dataset, settings.frame_size)
     shape = (settings.timesteps, *spec.shape)
     print(summary.table(summary.layers(training.build_model(settings), shape)))
     if flags.FLAGS.dry_run:
@@ -82,7 +87,7 @@ def train(settings, workdir, shape):
     if flags.FLAGS.download:
         recordings.download(settings.dataset, settings.data_dir)
     splits = config.load_data(settings)
-    steps = data.steps_per_epoch(data.size(splits["train"]), settings.batch_size)
+    steps = sets.steps_per_epoch(sets.size(splits["train"]), settings.batch_size)
     total_steps = settings.epochs * steps
     for line in config.check_steps(settings, steps):
         print(line)
@@ -179,7 +184,7 @@ def train(settings, workdir, shape):
 
                 try:
                     batch = next(batches)
-                except data.DataError:
+                except sets.DataError:
                     # One record of a million is no reason to lose the steps before it.
                     if jax.process_count() == 1:  # a save takes all processes
                         save_between()

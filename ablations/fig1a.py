@@ -83,7 +83,7 @@ def lines(found):
 
 def draw(values, path, alphas=ALPHAS, betas=BETAS):
     """The grid as a coloured table: mean and standard deviation of every cell."""
-    from dalif_jax.analysis import panels
+    from dalif_jax.analysis.figures import panels
 
     figure, (axis,) = panels(1, width=6.2, height=4.6)
     (means, deviations), axis_names = (100 * part for part in cells(values)), (betas, alphas)

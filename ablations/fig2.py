@@ -40,7 +40,7 @@ def words(row):
 
 def draw(records, path, arms=ARMS, steps=STEPS):
     """Left: accuracy of every arm, each run a dot. Right: differences to the baseline."""
-    from dalif_jax.analysis import BLUE, GREEN, GREY, ORANGE, PURPLE, panels
+    from dalif_jax.analysis.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, panels
 
     colors = dict(zip(ARMS, (GREY, BLUE, ORANGE, GREEN, PURPLE), strict=True))
     figure, (left, right) = panels(2, width=5.6)

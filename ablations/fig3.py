@@ -22,7 +22,7 @@ from ablations.statistics import (
     rank_correlation,
     rank_step,
 )
-from dalif_jax import config as configs
+from dalif_jax.settings import config as configs
 
 # Decays are float32: what is nearer to the start than this, as its share, has not left it.
 RESOLUTION = 1e-6
@@ -93,7 +93,7 @@ def draw(records, start, path):
     """Decays over epochs, mean and range over seeds, and at the end over depth."""
     from matplotlib import colormaps
 
-    from dalif_jax.analysis import GREY, ORANGE, panels
+    from dalif_jax.analysis.figures import GREY, ORANGE, panels
 
     layers = list(records[0]["decays"])
     epochs = [epoch for epoch, _ in records[0]["curve"]]

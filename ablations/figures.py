@@ -16,8 +16,8 @@ from statistics import fmean
 from scipy import stats
 
 from ablations import fig1a, fig2, fig3, key
-from dalif_jax import config as configs
-from dalif_jax.keys import get_config as base_config
+from dalif_jax.settings import config as configs
+from dalif_jax.settings.keys import get_config as base_config
 
 ROOT = Path(__file__).resolve().parent.parent
 SAME = {"both": "dalif"}  # two names of one neuron

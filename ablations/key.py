@@ -34,7 +34,7 @@ def line(row):
 
 def draw(records, rows, names, path):
     """Every run a dot, those of one seed joined; diamonds: means."""
-    from dalif_jax.analysis import BLUE, GREY, panels
+    from dalif_jax.analysis.figures import BLUE, GREY, panels
 
     figure, (axis,) = panels(1, width=max(4.6, 1.6 * len(names)), height=4.2)
     accuracy = {(r["name"], r["seed"]): 100 * r["accuracy"] for r in records}
@@ -55,7 +55,10 @@ def draw(records, rows, names, path):
 def main():
     given, rest = arguments(
         __doc__,
-        flags={"key": "a key of dalif_jax/keys.py", "values": "its values, the reference first"},
+        flags={
+            "key": "a key of dalif_jax/settings/keys.py",
+            "values": "its values, the reference first",
+        },
     )
     settings = {f"{given.key}={value}": {given.key: value} for value in given.values.split(",")}
     names = list(settings)

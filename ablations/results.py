@@ -200,7 +200,7 @@ def every_run(name, series):
 
 def curves(all_series, path):
     """Test accuracy over epochs: a panel a recipe, mean and range over seeds."""
-    from dalif_jax.analysis import BLUE, panels
+    from dalif_jax.analysis.figures import BLUE, panels
 
     shown = [(name, runs) for name, series in all_series.items() if is_recipe(name)
              for runs in groups(series["runs"]).values()]  # fmt: skip

@@ -19,10 +19,10 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from dalif_jax import config as configs
-from dalif_jax.analysis import numbers_of
-from dalif_jax.report import commit
-from dalif_jax.runlog import duration, read_metrics
+from dalif_jax.analysis.figures import numbers_of
+from dalif_jax.runs.report import commit
+from dalif_jax.runs.runlog import duration, read_metrics
+from dalif_jax.settings import config as configs
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNNING = set()  # processes of train.py

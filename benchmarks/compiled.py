@@ -26,7 +26,8 @@ from jax.experimental import topologies
 from jax_worker import events_step
 
 from configs.base import get_config
-from dalif_jax import fused, networks, training
+from dalif_jax import networks, training
+from dalif_jax.ops import fused
 
 # The H200's published numbers, and what openxla/xla's target_config/specs/h200.txtpb says of it.
 H200 = """

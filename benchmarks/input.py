@@ -21,9 +21,10 @@ import measure
 import numpy as np
 
 from configs.base import get_config
-from dalif_jax import data, training
-from dalif_jax.augment import augment
-from dalif_jax.feed import feed_of
+from dalif_jax import training
+from dalif_jax.data import sets
+from dalif_jax.data.augment import augment
+from dalif_jax.data.feed import feed_of
 
 PAPER = ("crop", "flip", "autoaugment", "cutout")
 LIGHT = ("crop", "flip")
@@ -72,7 +73,7 @@ def stream(folder, rounds):
         config = get_config()
         config.update({"dataset": "imagenet", "model": "tiny", "timesteps": 1, "batch_size": 64})
         config.data_workers = workers
-        split = data.load("imagenet", folder, partial=True)["train"]
+        split = sets.load("imagenet", folder, partial=True)["train"]
         # The same images over and over, as one long epoch: processes start once an epoch.
         split = split.pick(np.arange(10**5) % len(split))
         steps = len(split) // config.batch_size

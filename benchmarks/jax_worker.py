@@ -11,7 +11,8 @@ import optax
 from worker import resident, restart_peak, serve
 
 from configs.base import get_config
-from dalif_jax import fused, losses, networks, neurons, training
+from dalif_jax import losses, networks, neurons, training
+from dalif_jax.ops import fused
 from dalif_jax.training.steps import forward_of, remakes
 
 CPU = jax.default_backend() == "cpu"

@@ -21,7 +21,10 @@ import jax.numpy as jnp
 import measure
 import numpy as np
 
-from dalif_jax import card, config, data, interchange, networks
+from dalif_jax import networks
+from dalif_jax.data import sets
+from dalif_jax.exchange import card, interchange
+from dalif_jax.settings import config
 from dalif_jax.training import prepare
 
 
@@ -57,7 +60,7 @@ def main():
     jax.config.update("jax_enable_x64", True)
     settings.data_dir = given.data_dir
     split = config.load_data(settings)["test"]
-    spec = data.spec(settings.dataset, settings.frame_size)
+    spec = sets.spec(settings.dataset, settings.frame_size)
     options = config.neuron_options(settings)
     model = networks.build(settings.model, spec.classes, options, jnp.float64)
     variables = jax.tree.map(

@@ -2,8 +2,8 @@
 
 python train.py --config configs/digits_dvs.py --workdir runs/digits_dvs
 
-Not of the paper, but its neuron and optimizer. The digits of scikit-learn move along a circle, and
-pixels send events as their log intensity changes (dalif_jax/moving_digits.py); splits as of
+Not of the paper, but its neuron and optimizer. scikit-learn's digits move along a circle; pixels
+send events as their log intensity changes (dalif_jax/data/events/moving_digits.py); splits as of
 `digits`. Expected: test 96.59 (96.17 to 97.21) %, unseen writers 91.39 (88.89 to 92.78) %, 5 seeds;
 with seed 0 96.17 % and 92.78 %. Last epoch, 42 s a run, AMD EPYC, 2 cores, jax 0.12.0.1.
 """

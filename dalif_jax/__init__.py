@@ -14,17 +14,17 @@ _DOOR = {
     "networks": ("build", "stream", "tapped", "Parts", "show"),
     "neurons": ("Neuron", "Number", "Options", "SpikingNeuron", "fire", "simulate", "zeros"),
     "losses": ("Loss",),
-    "norm": ("Norm",),
-    "surrogate": ("Surrogate", "spike"),
+    "norms": ("Norm",),
+    "surrogates": ("Surrogate", "spike"),
 }
 _RENAMED = {
     "neuron": ("neurons", "options"),
     "add_neuron": ("neurons", "add"),
     "add_network": ("networks", "add"),
     "add_loss": ("losses", "add"),
-    "add_norm": ("norm", "add"),
+    "add_norm": ("norms", "add"),
     "add_attention": ("attention", "add"),
-    "add_surrogate": ("surrogate", "add"),
+    "add_surrogate": ("surrogates", "add"),
 }
 _NAMES = {name: (room, name) for room, names in _DOOR.items() for name in names} | _RENAMED
 __all__ = ["__version__", *_NAMES]

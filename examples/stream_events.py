@@ -8,7 +8,7 @@ bin to bin (`networks.stream`): nothing waits for the end of the recording. The 
 last bin is that of the whole recording at once, which is computed beside it.
 """
 
-import dalif_jax.environment  # noqa: F401  before anything imports JAX
+import dalif_jax.runs.environment  # noqa: F401  before anything imports JAX
 
 # isort: split
 
@@ -18,10 +18,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from dalif_jax import config, data, events, networks, recordings, training
-from dalif_jax.checkpoint import Checkpoints
-from dalif_jax.command import report_errors
-from dalif_jax.places import folder
+from dalif_jax import networks, training
+from dalif_jax.data import sets
+from dalif_jax.data.events import events, recordings
+from dalif_jax.runs.checkpoint import Checkpoints
+from dalif_jax.runs.command import report_errors
+from dalif_jax.runs.places import folder
+from dalif_jax.settings import config
 
 
 def load(workdir):
@@ -29,10 +32,10 @@ def load(workdir):
     settings = config.load(workdir)
     config.fit_batches(settings, 1)
     config.validate(settings)
-    if not data.SPECS[settings.dataset].events:
+    if not sets.SPECS[settings.dataset].events:
         raise config.ConfigError(
             f"{workdir} is a run on {settings.dataset}, which holds images; events come from "
-            + ", ".join(name for name, spec in data.SPECS.items() if spec.events)
+            + ", ".join(name for name, spec in sets.SPECS.items() if spec.events)
         )
     jax.config.update("jax_enable_x64", settings.dtype == "float64")
     program = training.make_program(settings, 1, training.make_mesh(jax.devices()[:1]))
@@ -48,7 +51,7 @@ def load(workdir):
 
 def bins(recording, source, settings):
     """The frames [1, H, W, 2] of a recording one after the other, as its events arrive."""
-    spec = data.spec(settings.dataset, settings.frame_size)
+    spec = sets.spec(settings.dataset, settings.frame_size)
     seen = recordings.read(recording, source)
     for start, stop in events.slices(seen, settings.timesteps, settings.split_by):
         frame = np.zeros((1, *spec.shape), np.uint32)
@@ -92,7 +95,7 @@ def main(_):
     frames = [frame for _, frame in pairs]
     for (count, _), logits in zip(pairs, answers(settings, model, variables, frames), strict=True):
         print(f"{count:6,} events  so far class {logits.argmax()}")
-    spec = data.spec(settings.dataset, settings.frame_size)
+    spec = sets.spec(settings.dataset, settings.frame_size)
     whole = training.prepare(np.concatenate(frames)[None], spec, settings.dtype)
     batch = np.asarray(model.apply(variables, whole, train=False)[0][0], np.float64).mean(0)
     print(

@@ -11,7 +11,8 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from dalif_jax import analysis, neurons
+from dalif_jax import neurons
+from dalif_jax.analysis import figures
 
 
 def current(timesteps=60):
@@ -37,16 +38,16 @@ def watch(alpha, beta, path="runs/neuron.png"):
     h, spikes = simulate(alpha, beta, x)
     figure = Figure(figsize=(9, 4), dpi=110, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 2.2])
-    above.step(np.arange(1, len(x) + 1), x, where="mid", color=analysis.GREY)
+    above.step(np.arange(1, len(x) + 1), x, where="mid", color=figures.GREY)
     above.set(ylabel="input x")
     after = np.concatenate([[0.0], np.where(spikes > 0, 0.0, h)])
     for t in range(len(h)):
-        below.plot([t, t + 1], [after[t], h[t]], color=analysis.BLUE, lw=1.4)
+        below.plot([t, t + 1], [after[t], h[t]], color=figures.BLUE, lw=1.4)
         if spikes[t]:
-            below.plot([t + 1, t + 1], [h[t], 0], color=analysis.ORANGE, ls=":", lw=1.2)
+            below.plot([t + 1, t + 1], [h[t], 0], color=figures.ORANGE, ls=":", lw=1.2)
     when = np.flatnonzero(spikes)
-    below.plot(when + 1, h[when], "o", color=analysis.ORANGE, ms=4)
-    below.axhline(1.0, color=analysis.GREEN, ls="--", lw=1)
+    below.plot(when + 1, h[when], "o", color=figures.ORANGE, ms=4)
+    below.axhline(1.0, color=figures.GREEN, ls="--", lw=1)
     below.set(xlabel="timestep", ylabel="membrane h")
     for axis in (above, below):
         axis.spines[["top", "right"]].set_visible(False)

@@ -28,8 +28,10 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
 from configs.base import get_config  # noqa: E402
-from dalif_jax import config, runlog, training  # noqa: E402
-from dalif_jax.checkpoint import Checkpoints, digest  # noqa: E402
+from dalif_jax import training  # noqa: E402
+from dalif_jax.runs import runlog  # noqa: E402
+from dalif_jax.runs.checkpoint import Checkpoints, digest  # noqa: E402
+from dalif_jax.settings import config  # noqa: E402
 
 RUN = (
     "--config.model=tiny", "--config.timesteps=2", "--config.log_every=5", "--config.keep=3",

@@ -9,7 +9,7 @@ import shutil
 import jax
 import jax.numpy as jnp
 
-from dalif_jax.checkpoint import CheckpointError, Checkpoints
+from dalif_jax.runs.checkpoint import CheckpointError, Checkpoints
 
 # Alone, and all but the slash of what a keyboard has; as the folder and above it.
 ODD = (*"[]*?{}#%~ '\"\\\n\té$&;|<>!()`^:=+,@", "**", "[0.1]", "-rf", "..x", "%2F", "ü日本")

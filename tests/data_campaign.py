@@ -16,10 +16,10 @@ from event_files import (
     write_nmnist,
 )
 
-from dalif_jax import recordings
-from dalif_jax.events import BadRecording, make_events
-from dalif_jax.layouts import CIFAR_CLASSES
-from dalif_jax.shelf import Recording, Source
+from dalif_jax.data.events import recordings
+from dalif_jax.data.events.events import BadRecording, make_events
+from dalif_jax.data.events.layouts import CIFAR_CLASSES
+from dalif_jax.data.events.shelf import Recording, Source
 
 READERS = tuple(WRITERS)
 DAVIS = b"# AEChip: eu.seebetter.ini.chips.davis.DAVIS240C\r\n"

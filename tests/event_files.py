@@ -5,7 +5,7 @@ import struct
 import flatbuffers
 import numpy as np
 
-from dalif_jax.events import make_events
+from dalif_jax.data.events.events import make_events
 
 
 def draw_events(count, size=128, seed=0, span=100_000):

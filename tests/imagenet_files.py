@@ -13,7 +13,7 @@ import google_crc32c
 import numpy as np
 from PIL import Image
 
-from dalif_jax.records import CHECKSUM, HEADER, Records, newest_version
+from dalif_jax.data.records import CHECKSUM, HEADER, Records, newest_version
 
 
 @functools.cache

@@ -13,8 +13,8 @@ import pytest
 
 from ablations import fig1a, fig2, fig3, key, runs
 from ablations.statistics import friedman, interval, paired, rank_correlation
-from dalif_jax import config as configs
-from dalif_jax.keys import get_config as base_config
+from dalif_jax.settings import config as configs
+from dalif_jax.settings.keys import get_config as base_config
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dalif_jax import analysis, classes, data, report, watching
-from dalif_jax.inside import Inside
-from dalif_jax.runlog import LogError
+from dalif_jax.analysis import figures, watching
+from dalif_jax.data import classes, sets
+from dalif_jax.runs import report
+from dalif_jax.runs.report import draw_all
+from dalif_jax.runs.runlog import LogError
+from dalif_jax.training.inside import Inside
 
 
 def write_run(folder, layers=20, per_channel=False):
@@ -35,7 +38,7 @@ def write_run(folder, layers=20, per_channel=False):
 @pytest.mark.parametrize(("layers", "per_channel"), [(3, True), (20, False)])
 def test_draws_pictures_with_something_on_them(tmp_path, layers, per_channel):
     write_run(tmp_path, layers, per_channel)
-    paths = analysis.draw_all(tmp_path)
+    paths = draw_all(tmp_path)
     assert [p.name for p in paths] == ["curves.png", "decays.png", "firing_rates.png"]
     for path in paths:
         pixels = np.asarray(Image.open(path).convert("L"))
@@ -50,7 +53,7 @@ def test_a_run_without_evaluations_still_has_curves(tmp_path):
         '{"kind": "train", "step": 1, "epoch": 1, "loss": 1, "accuracy": 0.5, '
         '"learning_rate": 0.1}\n'
     )
-    assert [p.name for p in analysis.draw_all(tmp_path)] == ["curves.png"]
+    assert [p.name for p in draw_all(tmp_path)] == ["curves.png"]
 
 
 def test_of_equal_epochs_the_first_is_the_best(tmp_path, monkeypatch):
@@ -58,9 +61,9 @@ def test_of_equal_epochs_the_first_is_the_best(tmp_path, monkeypatch):
         {"kind": "eval", "step": e, "epoch": e, "split": "test", "loss": 1.0, "accuracy": a}
         for e, a in enumerate((0.5, 0.9, 0.7, 0.9), 1)
     ]
-    figure, axes = analysis.panels(3)
-    monkeypatch.setattr(analysis, "panels", lambda *_: (figure, axes))
-    analysis.learning_curves(records, tmp_path / "c.png")
+    figure, axes = figures.panels(3)
+    monkeypatch.setattr(figures, "panels", lambda *_: (figure, axes))
+    figures.learning_curves(records, tmp_path / "c.png")
     assert "best 90.00% (epoch 2, chosen on test)" in axes[1].get_title()
 
 
@@ -72,7 +75,7 @@ def test_firing_rates_are_of_the_checkpoint_named(tmp_path):
             layer["firing_rate"] = 0.1 * record["step"]
     tall = []
     for step in (2, None):
-        path = analysis.firing_rates(records, tmp_path / "r.png", step, "best checkpoint, step 2")
+        path = figures.firing_rates(records, tmp_path / "r.png", step, "best checkpoint, step 2")
         # The bars reach from the axis to 20 of 20, or to 50 of 50; the first epoch's mark is at 10.
         pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
         orange = np.argwhere(np.abs(pixels - [213, 94, 0]).max(-1) < 50)[:, 0]
@@ -83,10 +86,10 @@ def test_firing_rates_are_of_the_checkpoint_named(tmp_path):
 
 def test_nothing_to_draw_is_said(tmp_path):
     with pytest.raises(LogError, match=r"metrics.jsonl does not exist"):
-        analysis.draw_all(tmp_path)
+        draw_all(tmp_path)
     (tmp_path / "metrics.jsonl").write_text("")
     with pytest.raises(LogError, match="no records yet"):
-        analysis.draw_all(tmp_path)
+        draw_all(tmp_path)
 
 
 def ink(path, color):
@@ -108,11 +111,11 @@ def test_membranes_show_resets_where_the_neuron_fired(tmp_path):
     busy = Inside(np.zeros((6, 3)), {"a": fired}, {"a": h}, {"a": np.full(4, 1.0)})
     watching.membranes(busy, tmp_path / "busy.png")
     # The spikes' colour is on the second picture alone; membranes and threshold are on both.
-    assert ink(tmp_path / "silent.png", analysis.ORANGE) == 0
-    assert ink(tmp_path / "busy.png", analysis.ORANGE) > 100
+    assert ink(tmp_path / "silent.png", figures.ORANGE) == 0
+    assert ink(tmp_path / "busy.png", figures.ORANGE) > 100
     for name in ("silent", "busy"):
-        assert ink(tmp_path / f"{name}.png", analysis.GREEN) > 100
-        assert ink(tmp_path / f"{name}.png", analysis.BLUE) > 100
+        assert ink(tmp_path / f"{name}.png", figures.GREEN) > 100
+        assert ink(tmp_path / f"{name}.png", figures.BLUE) > 100
 
 
 def test_the_energy_bars_have_the_heights_of_their_operations(tmp_path):
@@ -122,16 +125,16 @@ def test_the_energy_bars_have_the_heights_of_their_operations(tmp_path):
         row | {"name": "acs", "paper_acs": 1e6, "exact_acs": 1e6},
     ]
     energy = {"mac_pj": 4.6, "ac_pj": 0.9, "paper": {"energy_uj": 5.5}, "exact": {"energy_uj": 5.5}}
-    path = analysis.energy_layers({"operations": rows, "energy": energy}, tmp_path / "e.png")
+    path = figures.energy_layers({"operations": rows, "energy": energy}, tmp_path / "e.png")
     # Areas, less what grid and legend take: 4.6 to 0.9.
-    assert 3.5 < ink(path, analysis.ORANGE) / ink(path, analysis.BLUE) < 5.2
+    assert 3.5 < ink(path, figures.ORANGE) / ink(path, figures.BLUE) < 5.2
 
 
 def test_both_rules_of_energy_share_one_scale(tmp_path):
     row = {"kind": "conv", "name": "a", "exact_acs": 0, "paper_acs": 0}
     row |= {"paper_macs": 2e6, "exact_macs": 1e6}
     energy = {"mac_pj": 4.6, "ac_pj": 0.9, "paper": {"energy_uj": 9.2}, "exact": {"energy_uj": 4.6}}
-    path = analysis.energy_layers({"operations": [row], "energy": energy}, tmp_path / "e.png")
+    path = figures.energy_layers({"operations": [row], "energy": energy}, tmp_path / "e.png")
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
     bars = np.abs(pixels - [213, 94, 0]).max(-1) < 50
     half = bars.shape[1] // 2
@@ -174,7 +177,7 @@ def test_polarities_and_classes_are_named(tmp_path, monkeypatch):
 
 
 def test_classes_have_as_many_names_as_the_sets_have_classes():
-    for name, spec in data.SPECS.items():
+    for name, spec in sets.SPECS.items():
         assert len(classes.names(name) or range(spec.classes)) == spec.classes, name
     hundred = classes.names("cifar100")
     assert list(hundred) == sorted(set(hundred)) and classes.names("digits") is None
@@ -182,7 +185,7 @@ def test_classes_have_as_many_names_as_the_sets_have_classes():
 
 def test_the_confusion_matrix_is_dark_where_answers_are(tmp_path):
     def darkness(table):
-        analysis.confusion_matrix({"confusion": table}, tmp_path / "c.png")
+        figures.confusion_matrix({"confusion": table}, tmp_path / "c.png")
         pixels = np.asarray(Image.open(tmp_path / "c.png").convert("L"))
         return (pixels[:, : pixels.shape[1] * 3 // 4] < 80).mean()
 

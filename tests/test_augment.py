@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from dalif_jax import autoaugment as A
-from dalif_jax.augment import AUGMENTS, augment, normalize
-from dalif_jax.autoaugment import CIFAR10_POLICY, OPERATIONS
+from dalif_jax.data import autoaugment as A
+from dalif_jax.data.augment import AUGMENTS, augment, normalize
+from dalif_jax.data.autoaugment import CIFAR10_POLICY, OPERATIONS
 
 SIZES = ((32, 32), (24, 40))
 

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from configs.digits import get_config
-from dalif_jax import card, config, training
-from dalif_jax.evaluation import evaluate, report, structure_of
-from dalif_jax.feed import feed_of
+from dalif_jax import training
+from dalif_jax.data.feed import feed_of
+from dalif_jax.exchange import card
+from dalif_jax.settings import config
+from dalif_jax.training.evaluation import evaluate, report, structure_of
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from checkpoint_campaign import MIXED, later_of_another_run, small, small_like, 
 from jax.sharding import NamedSharding, PartitionSpec
 
 import dalif_jax
-from dalif_jax import seal, step_folders
-from dalif_jax.checkpoint import CheckpointError, Checkpoints, Damaged
+from dalif_jax.runs import seal, step_folders
+from dalif_jax.runs.checkpoint import CheckpointError, Checkpoints, Damaged
 from dalif_jax.training import make_mesh
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,7 +101,7 @@ def test_errors_name_step_and_folder(tmp_path):
 
 KILLED = """
 import sys, time, jax.numpy as jnp
-from dalif_jax.checkpoint import Checkpoints
+from dalif_jax.runs.checkpoint import Checkpoints
 with Checkpoints(sys.argv[1], 3) as checkpoints:
     checkpoints.save(1, {"x": jnp.full((1000,), 1.0)})
     checkpoints.finish()

@@ -5,8 +5,11 @@ import math
 import pytest
 
 from configs.base import get_config as base
-from dalif_jax import checks, config, data, networks, summary
+from dalif_jax import networks
+from dalif_jax.analysis import summary
+from dalif_jax.data import sets
 from dalif_jax.neurons import options as options_of
+from dalif_jax.settings import checks, config
 
 
 def settings(**keys):
@@ -166,7 +169,7 @@ def test_a_schedule_of_too_few_or_too_many_steps_is_refused(keys, steps, message
         config.check_steps(settings(**keys), steps)
 
 
-@pytest.mark.parametrize("dataset", list(data.SPECS))
+@pytest.mark.parametrize("dataset", list(sets.SPECS))
 def test_the_defaults_of_keys_are_silent(dataset):
     given = settings(dataset=dataset, model="small")
     config.validate(given)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dalif_jax import cifar, data
+from dalif_jax.data import cifar, sets
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10"
 
@@ -66,7 +66,7 @@ def publish(monkeypatch, name, contents, train, test):
     """Make `contents` the published files of a data set with so many examples."""
     sums = {file: hashlib.md5(content).hexdigest() for file, content in contents.items()}
     monkeypatch.setitem(cifar.ARCHIVES, name, cifar.ARCHIVES[name]._replace(md5=sums))
-    monkeypatch.setitem(data.SPECS, name, data.SPECS[name]._replace(train=train, test=test))
+    monkeypatch.setitem(sets.SPECS, name, sets.SPECS[name]._replace(train=train, test=test))
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_cifar10_pictures_come_out_as_they_went_in(form, cifar10, tmp_path):
     where = {"the folder itself": folder, "a renamed folder": tmp_path / "mine"}
     before = sorted(tmp_path.rglob("*"))
 
-    splits = data.load("cifar10", str(where.get(form, tmp_path)))
+    splits = sets.load("cifar10", str(where.get(form, tmp_path)))
     assert set(splits) == {"train", "test"}
     assert splits["train"].labels.tolist() == [0, 1, 2, 3, 4]
     assert splits["test"].labels.tolist() == [9, 8]
@@ -117,7 +117,7 @@ def test_cifar100_has_fine_labels(monkeypatch, tmp_path):
     }
     publish(monkeypatch, "cifar100", contents, train=4, test=1)
     write(tmp_path / "cifar-100-python", contents)
-    splits = data.load("cifar100", str(tmp_path))
+    splits = sets.load("cifar100", str(tmp_path))
     assert splits["train"].labels.tolist() == [0, 99, 5, 50]
     assert splits["test"].labels.tolist() == [42]
     np.testing.assert_array_equal(splits["train"].images, PICTURES)
@@ -126,13 +126,13 @@ def test_cifar100_has_fine_labels(monkeypatch, tmp_path):
 def test_data_dir_from_the_environment_and_the_home_folder(cifar10, monkeypatch, tmp_path):
     write(tmp_path / "cifar-10-batches-py", cifar10)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    assert len(data.load("cifar10", "")["train"].labels) == 5
+    assert len(sets.load("cifar10", "")["train"].labels) == 5
     monkeypatch.setenv("HOME", str(tmp_path.parent))
     monkeypatch.setenv("TFDS_DATA_DIR", "/nowhere")
-    assert len(data.load("cifar10", f"~/{tmp_path.name}")["train"].labels) == 5
+    assert len(sets.load("cifar10", f"~/{tmp_path.name}")["train"].labels) == 5
     monkeypatch.delenv("TFDS_DATA_DIR")
-    with pytest.raises(data.DataError, match=str(tmp_path.parent / "tensorflow_datasets")):
-        data.load("cifar10", "")
+    with pytest.raises(sets.DataError, match=str(tmp_path.parent / "tensorflow_datasets")):
+        sets.load("cifar10", "")
 
 
 @pytest.mark.parametrize("form", ["folder", "tar.gz"])
@@ -143,8 +143,8 @@ def test_a_changed_byte_is_refused_with_both_sums(form, cifar10, tmp_path):
         write(tmp_path / "cifar-10-batches-py", contents)
     else:
         pack(tmp_path / "cifar-10-python.tar.gz", "cifar-10-batches-py", contents)
-    with pytest.raises(data.DataError) as caught:
-        data.load("cifar10", str(tmp_path))
+    with pytest.raises(sets.DataError) as caught:
+        sets.load("cifar10", str(tmp_path))
     for part in (changed, cifar10["test_batch"]):
         assert hashlib.md5(part).hexdigest() in str(caught.value)
     assert "test_batch" in str(caught.value) and str(tmp_path) in str(caught.value)
@@ -168,8 +168,8 @@ def test_a_pickle_that_runs_code_is_refused_even_with_the_right_sum(cifar10, mon
         contents = {**cifar10, "test_batch": pickle.dumps({b"data": content}, protocol=2)}
         publish(monkeypatch, "cifar10", contents, train=5, test=2)
         write(tmp_path / str(number) / "cifar-10-batches-py", contents)
-        with pytest.raises(data.DataError, match=r"test_batch.*has no place"):
-            data.load("cifar10", str(tmp_path / str(number)))
+        with pytest.raises(sets.DataError, match=r"test_batch.*has no place"):
+            sets.load("cifar10", str(tmp_path / str(number)))
     assert not (tmp_path / "ran").exists()
 
 
@@ -177,31 +177,31 @@ def test_incomplete_and_damaged_archives_are_named(cifar10, tmp_path):
     folder = tmp_path / "a" / "cifar-10-batches-py"
     write(folder, cifar10)
     (folder / "data_batch_3").unlink()
-    with pytest.raises(data.DataError, match="data_batch_3"):
-        data.load("cifar10", str(tmp_path / "a"))
+    with pytest.raises(sets.DataError, match="data_batch_3"):
+        sets.load("cifar10", str(tmp_path / "a"))
 
     (tmp_path / "b").mkdir()
     packed = tmp_path / "b" / "cifar-10-python.tar.gz"
     some = {file: content for file, content in cifar10.items() if file != "data_batch_2"}
     pack(packed, "cifar-10-batches-py", some)
-    with pytest.raises(data.DataError, match=r"holds no .*data_batch_2"):
-        data.load("cifar10", str(packed.parent))
+    with pytest.raises(sets.DataError, match=r"holds no .*data_batch_2"):
+        sets.load("cifar10", str(packed.parent))
     whole = packed.read_bytes()
     for content in (b"", b"<html>not found</html>", whole[: len(whole) // 2]):
         packed.write_bytes(content)
-        with pytest.raises(data.DataError, match=r"cannot read|holds no"):
-            data.load("cifar10", str(packed.parent))
+        with pytest.raises(sets.DataError, match=r"cannot read|holds no"):
+            sets.load("cifar10", str(packed.parent))
 
 
 def test_wrong_counts_and_labels_are_refused(cifar10, monkeypatch, tmp_path):
     write(tmp_path / "cifar-10-batches-py", cifar10)
-    small = data.SPECS["cifar10"]
-    monkeypatch.setitem(data.SPECS, "cifar10", small._replace(train=6))
-    with pytest.raises(data.DataError, match=r"train.*expected \(6, 32, 32, 3\)"):
-        data.load("cifar10", str(tmp_path))
-    monkeypatch.setitem(data.SPECS, "cifar10", small._replace(classes=9))
-    with pytest.raises(data.DataError, match=r"test: a label lies outside 0\.\.8"):
-        data.load("cifar10", str(tmp_path))
+    small = sets.SPECS["cifar10"]
+    monkeypatch.setitem(sets.SPECS, "cifar10", small._replace(train=6))
+    with pytest.raises(sets.DataError, match=r"train.*expected \(6, 32, 32, 3\)"):
+        sets.load("cifar10", str(tmp_path))
+    monkeypatch.setitem(sets.SPECS, "cifar10", small._replace(classes=9))
+    with pytest.raises(sets.DataError, match=r"test: a label lies outside 0\.\.8"):
+        sets.load("cifar10", str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -212,8 +212,8 @@ def test_wrong_counts_and_labels_are_refused(cifar10, monkeypatch, tmp_path):
     ],
 )
 def test_missing_data_names_every_path_and_both_ways_out(name, folder, file, tmp_path):
-    with pytest.raises(data.DataError) as caught:
-        data.load(name, str(tmp_path))
+    with pytest.raises(sets.DataError) as caught:
+        sets.load(name, str(tmp_path))
     message = str(caught.value)
     for path in (tmp_path / folder, tmp_path / file, tmp_path / name):
         assert str(path) in message
@@ -222,8 +222,8 @@ def test_missing_data_names_every_path_and_both_ways_out(name, folder, file, tmp
     assert "pip install" in message and "tensorflow" in message
     assert "--config.data_dir=FOLDER of train.py, by --data_dir=FOLDER of eval.py" in message
     (tmp_path / name / "3.0.2.incompleteAB").mkdir(parents=True)
-    with pytest.raises(data.DataError, match=r"no finished version: 3\.0\.2\.incompleteAB\)"):
-        data.load(name, str(tmp_path))
+    with pytest.raises(sets.DataError, match=r"no finished version: 3\.0\.2\.incompleteAB\)"):
+        sets.load(name, str(tmp_path))
 
 
 # ---- A folder of tensorflow-datasets
@@ -267,13 +267,13 @@ def prepared(monkeypatch, tmp_path):
                 yield key, {"id": key, "image": io.BytesIO(png(i)), "label": 9 - i}
 
     Cifar10(data_dir=tmp_path, file_format="array_record").download_and_prepare()
-    monkeypatch.setitem(data.SPECS, "cifar10", data.SPECS["cifar10"]._replace(train=4, test=2))
+    monkeypatch.setitem(sets.SPECS, "cifar10", sets.SPECS["cifar10"]._replace(train=4, test=2))
     return tmp_path / "cifar10" / "3.0.2"
 
 
 def test_a_prepared_folder_is_read_in_the_order_of_its_ids(prepared, tmp_path, capsys):
     capsys.readouterr()
-    splits = data.load("cifar10", str(tmp_path))
+    splits = sets.load("cifar10", str(tmp_path))
     assert capsys.readouterr().out.count("\n") == 1  # one line says that decoding takes a while
     np.testing.assert_array_equal(splits["train"].images, PICTURES)
     np.testing.assert_array_equal(splits["test"].images, PICTURES[:2])
@@ -289,7 +289,7 @@ def test_the_archive_comes_before_a_prepared_folder(prepared, tmp_path, monkeypa
     publish(monkeypatch, "cifar10", contents, train=4, test=2)
     write(tmp_path / "cifar-10-batches-py", contents)
     capsys.readouterr()
-    assert data.load("cifar10", str(tmp_path))["train"].labels.tolist() == [1, 1, 1, 1]
+    assert sets.load("cifar10", str(tmp_path))["train"].labels.tolist() == [1, 1, 1, 1]
     out = capsys.readouterr().out
     assert f"{tmp_path / 'cifar-10-batches-py'}: train 4, test 2; not read: {prepared}" in out
 
@@ -300,12 +300,12 @@ def test_the_newest_version_is_read(prepared, tmp_path):
     (prepared / "dataset_info.json").write_text(json.dumps({**info, "version": "3.0.10"}))
     prepared.rename(prepared.with_name("3.0.10"))
     write(prepared, {"dataset_info.json": b"{}"})
-    assert len(data.load("cifar10", str(tmp_path))["train"].labels) == 4
+    assert len(sets.load("cifar10", str(tmp_path))["train"].labels) == 4
 
 
 def test_a_tfrecord_folder_is_read_as_well(prepared, tmp_path):
     imagenet_files.cut(prepared, "tfrecord", 2)
-    splits = data.load("cifar10", str(tmp_path), cache_dir=str(tmp_path / "cache"))
+    splits = sets.load("cifar10", str(tmp_path), cache_dir=str(tmp_path / "cache"))
     np.testing.assert_array_equal(splits["train"].images, PICTURES)
     assert splits["test"].labels.tolist() == [9, 8]
     assert "tensorflow" not in sys.modules
@@ -314,15 +314,15 @@ def test_a_tfrecord_folder_is_read_as_well(prepared, tmp_path):
 def test_a_damaged_prepared_folder_is_named(prepared, tmp_path):
     for file in prepared.glob("*train*"):
         file.unlink()
-    with pytest.raises(data.DataError, match="cifar10 train: 1 of 1 files are missing"):
-        data.load("cifar10", str(tmp_path))
+    with pytest.raises(sets.DataError, match="cifar10 train: 1 of 1 files are missing"):
+        sets.load("cifar10", str(tmp_path))
 
 
 def test_a_prepared_folder_without_its_package_says_what_to_install(monkeypatch, tmp_path):
     write(tmp_path / "cifar10" / "3.0.2", {"dataset_info.json": b"{}"})
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(data.DataError, match="pip install tensorflow-datasets"):
-        data.load("cifar10", str(tmp_path))
+    with pytest.raises(sets.DataError, match="pip install tensorflow-datasets"):
+        sets.load("cifar10", str(tmp_path))
 
 
 def test_digits_and_the_archive_need_no_data_library(cifar10, tmp_path):
@@ -333,12 +333,12 @@ def test_digits_and_the_archive_need_no_data_library(cifar10, tmp_path):
 import sys
 for name in ("tensorflow", "tensorflow_datasets", "tonic", "grain", "array_record"):
     sys.modules[name] = None
-from dalif_jax import cifar, data
-assert len(data.load("digits", "")["train"].labels) == 1150
+from dalif_jax.data import cifar, sets
+assert len(sets.load("digits", "")["train"].labels) == 1150
 cifar.ARCHIVES["cifar10"] = cifar.ARCHIVES["cifar10"]._replace(md5={sums!r})
-data.SPECS["cifar10"] = data.SPECS["cifar10"]._replace(train=5, test=2)
-assert len(data.load("cifar10", {str(tmp_path)!r})["train"].labels) == 5
-assert data.epoch_order(0, 0, 5, 2).shape == (2, 2)
+sets.SPECS["cifar10"] = sets.SPECS["cifar10"]._replace(train=5, test=2)
+assert len(sets.load("cifar10", {str(tmp_path)!r})["train"].labels) == 5
+assert sets.epoch_order(0, 0, 5, 2).shape == (2, 2)
 """
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
@@ -364,7 +364,7 @@ def test_real_test_batch_agrees_with_an_independent_decoder():
     md5 = dict.fromkeys(("first", "last"), hashlib.md5(content).hexdigest())
     archive = cifar.ARCHIVES["cifar10"]._replace(md5=md5)
     test = cifar._from_pickles(archive, dict.fromkeys(md5, content), "memory")["test"]
-    test = data.Split(*test)
+    test = sets.Split(*test)
     assert test.images.shape == (10_000, 32, 32, 3)
     np.testing.assert_array_equal(np.bincount(test.labels), [1000] * 10)
     np.testing.assert_array_equal(test.labels, labels)

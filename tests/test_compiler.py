@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import train_steps
 
-from dalif_jax import compiler
+from dalif_jax.runs import compiler
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -108,7 +108,7 @@ def test_every_network_and_neuron_is_a_case():
     from dalif_jax.losses import LOSSES
     from dalif_jax.networks import NETWORKS
     from dalif_jax.neurons import NEURONS
-    from dalif_jax.surrogate import SURROGATES
+    from dalif_jax.surrogates import SURROGATES
 
     assert set(NETWORKS) <= set(train_steps.CASES)
     assert {f"neuron={name}" for name in NEURONS} <= set(train_steps.CASES)

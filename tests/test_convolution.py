@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalif_jax import convolution
+from dalif_jax.ops import convolution
 
 # height, width, kernel, stride, padding: shapes of the networks, and odd ones.
 SHAPES = [

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from dalif_jax import data
+from dalif_jax.data import sets
 
 # ---- Digits
 
@@ -14,7 +14,7 @@ from dalif_jax import data
 def test_digits_follow_the_index_rule():
     from sklearn.datasets import load_digits
 
-    splits = data.load("digits", "")
+    splits = sets.load("digits", "")
     sizes = {name: len(split.labels) for name, split in splits.items()}
     assert sizes == {"train": 1150, "test": 287, "unseen_writers": 360}
     source = load_digits()
@@ -34,15 +34,15 @@ def test_digits_follow_the_index_rule():
 
 
 def test_digits_mean_and_std_are_those_of_the_training_part():
-    pixels = data.load("digits", "")["train"].images / 255
-    np.testing.assert_allclose(pixels.mean(), data.spec("digits").mean[0], atol=5e-5)
-    np.testing.assert_allclose(pixels.std(), data.spec("digits").std[0], atol=5e-5)
+    pixels = sets.load("digits", "")["train"].images / 255
+    np.testing.assert_allclose(pixels.mean(), sets.spec("digits").mean[0], atol=5e-5)
+    np.testing.assert_allclose(pixels.std(), sets.spec("digits").std[0], atol=5e-5)
 
 
 def test_unknown_and_unavailable_names():
     with pytest.raises(ValueError, match="digits, cifar10, cifar100, imagenet"):
-        data.spec("cifar11")
-    assert data.spec("imagenet").shape == (224, 224, 3)
+        sets.spec("cifar11")
+    assert sets.spec("imagenet").shape == (224, 224, 3)
 
 
 # ---- Order
@@ -50,7 +50,7 @@ def test_unknown_and_unavailable_names():
 
 @pytest.mark.parametrize("examples, batch_size", [(12, 4), (13, 4), (1150, 128), (5, 5)])
 def test_an_epoch_visits_no_example_twice(examples, batch_size):
-    order = np.asarray(data.epoch_order(3, 0, examples, batch_size))
+    order = np.asarray(sets.epoch_order(3, 0, examples, batch_size))
     assert order.dtype == np.int32
     assert order.shape == (examples // batch_size, batch_size)
     assert len(set(order.ravel().tolist())) == order.size
@@ -58,16 +58,16 @@ def test_an_epoch_visits_no_example_twice(examples, batch_size):
 
 
 def test_order_is_the_same_under_jit_with_traced_seed_and_epoch_and_in_x64(x64):
-    jitted = jax.jit(data.epoch_order, static_argnums=(2, 3))
+    jitted = jax.jit(sets.epoch_order, static_argnums=(2, 3))
     with jax.enable_x64(False):
-        expected = np.asarray(data.epoch_order(7, 2, 100, 8))
+        expected = np.asarray(sets.epoch_order(7, 2, 100, 8))
         np.testing.assert_array_equal(jitted(7, 2, 100, 8), expected)
-    np.testing.assert_array_equal(data.epoch_order(7, 2, 100, 8), expected)
+    np.testing.assert_array_equal(sets.epoch_order(7, 2, 100, 8), expected)
 
 
 def test_order_differs_between_epochs_and_seeds_and_other_uses_of_the_seed():
     orders = [
-        np.asarray(data.epoch_order(seed, epoch, 64, 64))[0] for seed in (0, 1) for epoch in (0, 1)
+        np.asarray(sets.epoch_order(seed, epoch, 64, 64))[0] for seed in (0, 1) for epoch in (0, 1)
     ]
     key = jax.random.fold_in(jax.random.key(0, impl="threefry2x32"), 0)
     orders.append(np.asarray(jax.random.permutation(key, 64)))
@@ -75,16 +75,16 @@ def test_order_differs_between_epochs_and_seeds_and_other_uses_of_the_seed():
 
 
 def test_a_batch_in_the_middle_is_recomputed_from_its_step_alone():
-    steps = data.steps_per_epoch(103, 10)
+    steps = sets.steps_per_epoch(103, 10)
     assert steps == 10
-    run = [row for epoch in range(3) for row in np.asarray(data.epoch_order(5, epoch, 103, 10))]
+    run = [row for epoch in range(3) for row in np.asarray(sets.epoch_order(5, epoch, 103, 10))]
     for k in (0, 9, 10, 17, 29):
-        np.testing.assert_array_equal(data.epoch_order(5, k // steps, 103, 10)[k % steps], run[k])
+        np.testing.assert_array_equal(sets.epoch_order(5, k // steps, 103, 10)[k % steps], run[k])
 
 
 def test_the_dropped_remainder_changes_with_the_epoch():
     left_out = [
-        set(range(11)) - set(np.asarray(data.epoch_order(0, epoch, 11, 5)).ravel().tolist())
+        set(range(11)) - set(np.asarray(sets.epoch_order(0, epoch, 11, 5)).ravel().tolist())
         for epoch in range(20)
     ]
     assert all(len(one) == 1 for one in left_out) and len(set.union(*left_out)) > 3
@@ -93,12 +93,12 @@ def test_the_dropped_remainder_changes_with_the_epoch():
 @pytest.mark.parametrize("batch_size", [0, 51])
 def test_impossible_batch_size_is_named(batch_size):
     with pytest.raises(ValueError, match=rf"batch_size={batch_size} .*50"):
-        data.steps_per_epoch(50, batch_size)
+        sets.steps_per_epoch(50, batch_size)
 
 
 @pytest.mark.parametrize("examples, batch_size", [(12, 4), (13, 4), (3, 8), (1, 1)])
 def test_evaluation_covers_every_example_once(examples, batch_size):
-    batches = list(data.eval_batches(examples, batch_size))
+    batches = list(sets.eval_batches(examples, batch_size))
     seen = []
     for indices, valid in batches:
         assert indices.shape == valid.shape == (batch_size,)
@@ -114,8 +114,8 @@ def test_evaluation_covers_every_example_once(examples, batch_size):
 
 def test_hold_out_by_hand():
     # floor(0.3 i) for i = 0..10 is 0 0 0 0 1 1 1 2 2 2 3: it rises after 3, 6 and 9.
-    assert np.flatnonzero(data.hold_out(10, 0.3)).tolist() == [3, 6, 9]
-    assert not data.hold_out(10, 0.0).any()
+    assert np.flatnonzero(sets.hold_out(10, 0.3)).tolist() == [3, 6, 9]
+    assert not sets.hold_out(10, 0.0).any()
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_hold_out_by_hand():
 )
 def test_hold_out_is_exact_and_even(share, held):
     # int(50000 * 0.29) in floating point is 14499, and 1/3 passes 64 bits in the product.
-    mask = data.hold_out(50_000, share)
+    mask = sets.hold_out(50_000, share)
     assert mask.sum() == held
     gaps = np.diff(np.flatnonzero(mask))
     assert gaps.max() - gaps.min() <= 1
@@ -132,10 +132,10 @@ def test_hold_out_is_exact_and_even(share, held):
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.3])
 def test_validation_part_is_cut_out_of_the_training_part(share):
-    whole = data.load("digits", "")
-    cut = data.load("digits", "", share)
+    whole = sets.load("digits", "")
+    cut = sets.load("digits", "", share)
     assert len(cut["validation"].labels) == math.floor(1150 * share)
-    mask = data.hold_out(1150, share)
+    mask = sets.hold_out(1150, share)
     for part, where in (("train", ~mask), ("validation", mask)):
         np.testing.assert_array_equal(cut[part].images, whole["train"].images[where])
         np.testing.assert_array_equal(cut[part].labels, whole["train"].labels[where])
@@ -146,4 +146,4 @@ def test_validation_part_is_cut_out_of_the_training_part(share):
 @pytest.mark.parametrize("share", [-0.1, 1.0, 1.5, float("nan"), 1e-4])
 def test_impossible_validation_split_is_refused(share):
     with pytest.raises(ValueError, match="validation_split"):
-        data.load("digits", "", share)
+        sets.load("digits", "", share)

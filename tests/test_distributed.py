@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from test_program import ROOT, run
 
-from dalif_jax import config, runlog
-from dalif_jax.checkpoint import Checkpoints
+from dalif_jax.runs import runlog
+from dalif_jax.runs.checkpoint import Checkpoints
+from dalif_jax.settings import config
 
 pytestmark = pytest.mark.slow
 ARGUMENTS = ("--config.dtype=float64", "--config.epochs=2", "--config.schedule=constant")

@@ -10,8 +10,9 @@ import pytest
 import scipy.ndimage
 
 from configs.base import get_config
-from dalif_jax import event_augment, losses, training
-from dalif_jax.event_augment import NDA, augment_events, nda, roll, warp
+from dalif_jax import losses, training
+from dalif_jax.data.events import event_augment
+from dalif_jax.data.events.event_augment import NDA, augment_events, nda, roll, warp
 
 
 def draw(seed=0, shape=(3, 16, 12, 2)):

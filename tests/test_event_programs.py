@@ -10,7 +10,7 @@ import pytest
 from event_files import draw_events, write_aedat2, write_gesture, write_nmnist
 from test_program import run
 
-from dalif_jax import events, layouts, recordings
+from dalif_jax.data.events import events, layouts, recordings
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "nmnist" / "nmnist-small.tar.xz"
 SHORT = (

@@ -5,8 +5,8 @@ import pytest
 import tonic
 from event_files import SUFFIX, WRITERS, draw_events, write_aedat3
 
-from dalif_jax import aedat, events, moving_digits, recordings
-from dalif_jax.events import BadRecording, make_events, to_frames
+from dalif_jax.data.events import aedat, events, moving_digits, recordings
+from dalif_jax.data.events.events import BadRecording, make_events, to_frames
 
 SENSOR = (128, 128)
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from event_files import SUFFIX, WRITERS, draw_events, write_aedat2, write_aedat3, write_aedat4
 
-from dalif_jax import aedat, events, recordings
-from dalif_jax.events import BadRecording, make_events
+from dalif_jax.data.events import aedat, events, recordings
+from dalif_jax.data.events.events import BadRecording, make_events
 
 
 def test_no_file_is_read_as_what_it_is_not(tmp_path):

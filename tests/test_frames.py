@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from event_files import draw_events, write_aedat2, write_aedat4, write_nmnist
 
-from dalif_jax import frames, layouts, recordings
-from dalif_jax.events import DataError
-from dalif_jax.frames import FrameSettings
+from dalif_jax.data.events import frames, layouts, recordings
+from dalif_jax.data.events.events import DataError
+from dalif_jax.data.events.frames import FrameSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 # Loads the simulated digits' frames in a process of its own; argument: the cache's folder.
 CHILD = """
 import sys
-from dalif_jax import frames, layouts, recordings
+from dalif_jax.data.events import frames, layouts, recordings
 source = recordings.find("digits_dvs")
 frames.load(source, frames.FrameSettings(4, (16, 16)), sys.argv[1])
 """
@@ -238,7 +238,7 @@ def test_without_a_writable_cache_frames_are_made_for_now(tmp_path, capsys, monk
 
 LIMITED = """
 import resource, sys
-from dalif_jax import events, frames, recordings
+from dalif_jax.data.events import events, frames, recordings
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
 source = recordings.find("nmnist", sys.argv[1], partial=True)
 try:

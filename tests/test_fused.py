@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalif_jax import fused, neurons
+from dalif_jax import neurons
 from dalif_jax.neurons import SpikingNeuron
 from dalif_jax.neurons import options as options_of
-from dalif_jax.surrogate import SURROGATES
+from dalif_jax.ops import fused
+from dalif_jax.surrogates import SURROGATES
 
 
 def draw(timesteps, shape=(2, 3, 4), dtype=jnp.float64, seed=0):

@@ -15,8 +15,10 @@ from PIL import Image
 from test_program import ROOT
 
 from configs.base import get_config
-from dalif_jax import config, data, feed, imagenet, records, training
-from dalif_jax.events import DataError
+from dalif_jax import training
+from dalif_jax.data import feed, imagenet, records, sets
+from dalif_jax.data.events.events import DataError
+from dalif_jax.settings import config
 
 TRAIN = [(imagenet_files.jpeg(i, 40 + i, 60), i % 7) for i in range(22)]
 VALIDATION = [(imagenet_files.jpeg(100 + i, 50, 40), i % 7) for i in range(5)]
@@ -38,7 +40,7 @@ def tfrecord(tmp_path):
 
 def load(root, **keys):
     keys = {"cache_dir": str(root / "cache"), "partial": True, "frame_size": 32} | keys
-    return data.load("imagenet", str(root), **keys)
+    return sets.load("imagenet", str(root), **keys)
 
 
 def settings(**keys):
@@ -230,7 +232,7 @@ def test_what_is_not_the_whole_set_is_refused(tfrecord):
 
 def test_a_missing_set_says_where_it_was_looked_for_and_how_to_get_it(tmp_path):
     with pytest.raises(DataError, match=r"ILSVRC2012_img_train\.tar") as caught:
-        data.load("imagenet", str(tmp_path))
+        sets.load("imagenet", str(tmp_path))
     assert str(tmp_path / "imagenet2012") in str(caught.value)
     assert f"tfds.builder('imagenet2012', data_dir='{tmp_path}'" in str(caught.value)
 
@@ -326,8 +328,8 @@ def test_a_batch_is_a_function_of_seed_and_step(tfrecord):
     # From any step on, across the ends of epochs, and in other threads and processes.
     same(first(stream.train(3), 9), whole[3:])
     same(first(feeds(splits, settings(data_workers=2))["train"].train(3), 3), whole[3:6])
-    # Labels in the order of data.epoch_order, images as decoded by hand.
-    order = np.asarray(data.epoch_order(3407, 1, 22, 4))
+    # Labels in the order of sets.epoch_order, images as decoded by hand.
+    order = np.asarray(sets.epoch_order(3407, 1, 22, 4))
     for step, (images, labels) in enumerate(whole[5:10], 5):
         for place, example in enumerate(order[step - 5]):
             image, label = splits["train"].training_example(int(example), 3407, step, place)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalif_jax import interchange, networks
+from dalif_jax import networks
+from dalif_jax.exchange import interchange
 from dalif_jax.neurons import options as options_of
 
 FOLD, KEEP, AVERAGE = {}, {"fold_gain": False}, {"average_pool": True}

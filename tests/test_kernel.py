@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from configs.base import get_config
-from dalif_jax import fused, kernel, training
+from dalif_jax import training
+from dalif_jax.ops import fused, kernel
 
 
 def draw(shape, channels, dtype):

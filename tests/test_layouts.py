@@ -6,8 +6,8 @@ import pytest
 import tonic
 from event_files import draw_events, write_gesture, write_gesture_npy
 
-from dalif_jax import aedat, layouts, recordings
-from dalif_jax.events import BadRecording, DataError
+from dalif_jax.data.events import aedat, layouts, recordings
+from dalif_jax.data.events.events import BadRecording, DataError
 
 
 def test_cifar10dvs_is_split_by_number_and_never_overlaps(tmp_path):

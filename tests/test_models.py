@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalif_jax import networks, summary
+from dalif_jax import networks
+from dalif_jax.analysis import summary
 from dalif_jax.neurons import NEURONS
 from dalif_jax.neurons import options as options_of
-from dalif_jax.norm import BatchNorm
+from dalif_jax.norms import BatchNorm
 
 # network, classes, input, parameters without and with membrane BN, neuron layers (paper, Table III
 # and the public code's layer lists).

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from dalif_jax import networks, operations
+from dalif_jax import networks
+from dalif_jax.analysis import operations
+from dalif_jax.analysis.operations import AC_PJ, MAC_PJ
+from dalif_jax.analysis.summary import neuron_layers
 from dalif_jax.neurons import options as options_of
-from dalif_jax.operations import AC_PJ, MAC_PJ
-from dalif_jax.summary import neuron_layers
 
 # Network, classes, (T, H, W, C), static; MACs, FLOPs and accumulate-eligible operations in millions
 # and parameters, with membrane BN (Table III and its eligible part) and MACs and FLOPs without.

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from configs import digits
-from dalif_jax import attention, losses, networks, neurons, norm, surrogate
+from dalif_jax import attention, losses, networks, neurons, norms, surrogates
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ neurons.add("held", neurons.Neuron(
 ))
 
 # Narrower the longer it is trained.
-surrogate.add("narrowing", surrogate.Surrogate(surrogate.triangle, lambda w, at: w * (1.5 - at)))
+surrogates.add("narrowing", surrogates.Surrogate(surrogates.triangle, lambda w, at: w * (1.5 - at)))
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Scale(nn.Module):
         return (x * scale).astype(self.dtype)
 
 
-norm.add("scale", norm.Norm(Scale, lambda params, stats: (params["scale"], 0.0 * params["scale"])))
+norms.add("scale", norms.Norm(Scale, lambda params, _: (params["scale"], 0.0 * params["scale"])))
 
 
 class Gate(nn.Module):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dalif_jax.runlog import read_metrics
+from dalif_jax.runs.runlog import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = (
@@ -322,7 +322,7 @@ def test_eval_without_a_run_says_so(tmp_path):
 
 
 def test_an_idle_accelerator_is_warned_about(monkeypatch, capsys):
-    from dalif_jax import command
+    from dalif_jax.runs import command
 
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     monkeypatch.setattr(Path, "glob", lambda self, pattern: ["x"] if "nvidia" in pattern else [])
@@ -398,7 +398,8 @@ def test_a_run_that_cannot_be_written_into_is_answered(finished, tmp_path):
 
 
 def test_a_workdir_that_cannot_be_made_is_one_line(tmp_path):
-    from dalif_jax import command, config
+    from dalif_jax.runs import command
+    from dalif_jax.settings import config
 
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to(tmp_path / "gone" / "x")
@@ -414,7 +415,8 @@ def test_a_workdir_that_cannot_be_made_is_one_line(tmp_path):
 
 
 def test_folders_are_named_as_people_name_them(monkeypatch):
-    from dalif_jax import config, places
+    from dalif_jax.runs import places
+    from dalif_jax.settings import config
 
     monkeypatch.setenv("HOME", "/home/somebody")
     assert places.folder("~/runs/x", "workdir") == "/home/somebody/runs/x"
@@ -435,7 +437,7 @@ RECIPES_GIVEN = [
 
 @pytest.mark.parametrize(("given", "message"), RECIPES_GIVEN, ids=[g for g, _ in RECIPES_GIVEN])
 def test_a_recipe_that_is_not_there_is_one_line_with_the_nearest(given, message):
-    from dalif_jax import config, recipes
+    from dalif_jax.settings import config, recipes
 
     with pytest.raises(config.ConfigError, match=f"^--config={given} .*{message}") as error:
         recipes.check(given)
@@ -503,8 +505,10 @@ def test_digits_train_without_the_optional_libraries(tmp_path):
 def test_every_recipe_is_valid_and_says_how_to_run_it(recipe):
     import importlib
 
-    from dalif_jax import config, summary, training
-    from dalif_jax.data import SPECS
+    from dalif_jax import training
+    from dalif_jax.analysis import summary
+    from dalif_jax.data.sets import SPECS
+    from dalif_jax.settings import config
 
     module = importlib.import_module(f"configs.{recipe}")
     settings = module.get_config()
@@ -536,12 +540,13 @@ def test_every_recipes_step_can_be_lowered_for_gpus_and_tpus(recipe):
     import jax
     import jax.numpy as jnp
 
-    from dalif_jax import data, training
+    from dalif_jax import training
+    from dalif_jax.data import sets
 
     settings = importlib.import_module(f"configs.{recipe}").get_config()
     settings.dtype = "bfloat16"
     settings.batch_size = 8
-    spec = data.spec(settings.dataset, settings.frame_size)
+    spec = sets.spec(settings.dataset, settings.frame_size)
     program = training.make_program(settings, 4, training.make_mesh())
     shape = (settings.timesteps, *spec.shape) if spec.events else spec.shape
     examples = 8 if spec.streamed else 32

@@ -14,8 +14,10 @@ import pytest
 from test_program import ROOT, run
 
 from configs.base import get_config
-from dalif_jax import config, runlog, training
-from dalif_jax.checkpoint import CheckpointError, Checkpoints, Damaged, NotFinite
+from dalif_jax import training
+from dalif_jax.runs import runlog
+from dalif_jax.runs.checkpoint import CheckpointError, Checkpoints, Damaged, NotFinite
+from dalif_jax.settings import config
 
 
 def wait_for(process, start):
@@ -170,7 +172,7 @@ FULL_DISK = """
 import resource, sys
 import jax.numpy as jnp
 import numpy as np
-from dalif_jax.checkpoint import CheckpointError, Checkpoints
+from dalif_jax.runs.checkpoint import CheckpointError, Checkpoints
 small, large = {"x": jnp.arange(10.0)}, {"x": jnp.arange(4_000_000.0)}
 with Checkpoints(sys.argv[1], 5) as checkpoints:
     checkpoints.save(1, small)

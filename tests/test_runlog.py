@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalif_jax import runlog
+from dalif_jax.runs import runlog
 
 
 def test_records_come_back_as_they_went_in(tmp_path):

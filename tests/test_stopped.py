@@ -9,8 +9,9 @@ from signal import SIGINT, SIGTERM
 import campaign
 import pytest
 
-from dalif_jax import command, config, runlog
-from dalif_jax.checkpoint import Checkpoints
+from dalif_jax.runs import command, runlog
+from dalif_jax.runs.checkpoint import Checkpoints
+from dalif_jax.settings import config
 
 EPOCHS = ("--config.epochs=4", "--config.checkpoint_every=2")
 
@@ -46,8 +47,8 @@ def assert_as_if_never_stopped(workdir, whole):
 def test_stopped_in_two_evaluations_it_ends_as_if_never_stopped(tmp_path, whole):
     """In that of an epoch that would not have been saved, and in that of the last epoch."""
     workdir = tmp_path / "run"
-    assert "saved after step 17;" in stop(workdir, "evaluation:evaluate", 1, SIGTERM)
-    assert "saved after step 68;" in stop(workdir, "evaluation:evaluate", 4, SIGINT)
+    assert "saved after step 17;" in stop(workdir, "training.evaluation:evaluate", 1, SIGTERM)
+    assert "saved after step 68;" in stop(workdir, "training.evaluation:evaluate", 4, SIGINT)
     assert_as_if_never_stopped(workdir, whole)
 
 
@@ -55,14 +56,14 @@ PLACES = [
     ("compiling", "training:make_program().train_step", 1, SIGTERM),
     ("a step", "training:make_program().train_step", 25, SIGINT),
     ("an epoch's last step", "training:make_program().train_step", 34, SIGTERM),
-    ("evaluating an epoch that is saved", "evaluation:evaluate", 2, SIGTERM),
+    ("evaluating an epoch that is saved", "training.evaluation:evaluate", 2, SIGTERM),
     ("a later batch of an evaluation", "training:make_program().eval_step", 5, SIGINT),
-    ("the log of an evaluation", "runlog:RunLog.write", 5, SIGTERM),
-    ("saving an epoch", "checkpoint:Checkpoints.save", 2, SIGINT),
-    ("reading a save back", "step_folders:StepFolders.record", 1, SIGTERM),
-    ("waiting for the last save", "checkpoint:Checkpoints.finish", 1, SIGTERM),
-    ("measuring the result", "evaluation:evaluate", 5, SIGINT),
-    ("measuring another split", "evaluation:evaluate", 6, SIGTERM),
+    ("the log of an evaluation", "runs.runlog:RunLog.write", 5, SIGTERM),
+    ("saving an epoch", "runs.checkpoint:Checkpoints.save", 2, SIGINT),
+    ("reading a save back", "runs.step_folders:StepFolders.record", 1, SIGTERM),
+    ("waiting for the last save", "runs.checkpoint:Checkpoints.finish", 1, SIGTERM),
+    ("measuring the result", "training.evaluation:evaluate", 5, SIGINT),
+    ("measuring another split", "training.evaluation:evaluate", 6, SIGTERM),
 ]
 
 
@@ -77,10 +78,10 @@ def test_stopped_anywhere_it_ends_as_if_never_stopped(tmp_path, whole, place, co
 @pytest.mark.slow
 def test_stopped_again_and_again_in_the_same_evaluation(tmp_path, whole):
     workdir = tmp_path / "run"
-    stop(workdir, "evaluation:evaluate", 2, SIGTERM)
-    stop(workdir, "evaluation:evaluate", 1, SIGTERM)
+    stop(workdir, "training.evaluation:evaluate", 2, SIGTERM)
+    stop(workdir, "training.evaluation:evaluate", 1, SIGTERM)
     # When the evaluation was done and the checkpoint is given its score.
-    stop(workdir, "checkpoint:Checkpoints.complete", 1, SIGINT)
+    stop(workdir, "runs.checkpoint:Checkpoints.complete", 1, SIGINT)
     assert_as_if_never_stopped(workdir, whole)
 
 
@@ -88,8 +89,8 @@ def test_stopped_again_and_again_in_the_same_evaluation(tmp_path, whole):
 def test_killed_between_a_repeated_evaluation_and_its_score(tmp_path, whole):
     """The record of the evaluation is in the log by then, and must not come twice."""
     workdir = tmp_path / "run"
-    stop(workdir, "evaluation:evaluate", 2, SIGTERM)
-    under = ("tests/signalled.py", "checkpoint:Checkpoints.complete", 1, 9)
+    stop(workdir, "training.evaluation:evaluate", 2, SIGTERM)
+    under = ("tests/signalled.py", "runs.checkpoint:Checkpoints.complete", 1, 9)
     process = campaign.start(workdir, *EPOCHS, under=under)
     process.communicate(timeout=300)
     assert process.returncode == -9
@@ -99,7 +100,7 @@ def test_killed_between_a_repeated_evaluation_and_its_score(tmp_path, whole):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", ["evaluation:write_report", "report:write"])
+@pytest.mark.parametrize("place", ["training.evaluation:write_report", "runs.report:write"])
 def test_a_signal_while_the_result_is_written_lets_it_be_written(tmp_path, whole, place):
     process = campaign.start(
         tmp_path / "run", *EPOCHS, under=("tests/signalled.py", place, 1, SIGTERM)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalif_jax.surrogate import SURROGATES, spike
+from dalif_jax.surrogates import SURROGATES, spike
 
 
 def test_fires_at_the_threshold_and_above():

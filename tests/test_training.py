@@ -10,10 +10,11 @@ import optax
 import pytest
 
 from configs.base import get_config as base
-from dalif_jax import data, losses, networks, training
-from dalif_jax.evaluation import evaluate, structure_of
-from dalif_jax.feed import feed_of
+from dalif_jax import losses, networks, training
+from dalif_jax.data import sets
+from dalif_jax.data.feed import feed_of
 from dalif_jax.neurons import options as options_of
+from dalif_jax.training.evaluation import evaluate, structure_of
 
 
 def config_of(**keys):
@@ -31,14 +32,14 @@ class Run:
 
     def __init__(self, config, devices):
         self.config = config
-        self.splits = data.load(config.dataset)
+        self.splits = sets.load(config.dataset)
         n = len(self.splits["train"].labels)
-        self.steps = data.steps_per_epoch(n, config.batch_size)
+        self.steps = sets.steps_per_epoch(n, config.batch_size)
         mesh = training.make_mesh(jax.devices()[:devices])
         self.program = training.make_program(config, self.steps, mesh)
         self.train = jax.device_put(tuple(self.splits["train"]), self.program.replicated)
         self.order = jax.jit(
-            lambda epoch: data.epoch_order(config.seed, epoch, n, config.batch_size),
+            lambda epoch: sets.epoch_order(config.seed, epoch, n, config.batch_size),
             out_shardings=self.program.order_sharding,
         )
         self.state = self.program.init()
@@ -183,7 +184,7 @@ def test_the_first_update_is_sgd_by_hand():
     run = Run(config, 1)
     params, stats = jax.device_get(run.state.params), jax.device_get(run.state.batch_stats)
     indices = np.asarray(run.order(0))[0]
-    spec = data.spec("digits")
+    spec = sets.spec("digits")
     x = training.prepare(
         jnp.asarray(run.splits["train"].images[indices]), spec, jnp.dtype("float32")
     )
@@ -261,7 +262,7 @@ def test_evaluation_covers_every_example_once_and_counts_spikes_exactly():
     layers = structure.neurons
     given = feed_of(test, run.program, run.config, run.steps)
     got = evaluate(run.program, run.state, given, run.config, structure)
-    x = training.prepare(jnp.asarray(test.images), data.spec("digits"), jnp.dtype("float32"))
+    x = training.prepare(jnp.asarray(test.images), sets.spec("digits"), jnp.dtype("float32"))
     state = jax.device_get(run.state)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     logits, taps, _ = networks.tapped(run.program.model, variables, x, ("spikes",), timesteps=2)
@@ -380,7 +381,7 @@ def test_bfloat16_gradients_are_summed_across_devices_in_float32(model):
         keys = {"model": model, "dtype": "bfloat16", "batch_size": 8, "weight_decay": 0.0}
         config = config_of(**keys, dataset="cifar10" if model == "vgg11" else "digits")
         program = training.make_program(config, 4, training.make_mesh(jax.devices()[:devices]))
-        side = data.spec(config.dataset).shape
+        side = sets.spec(config.dataset).shape
         images = np.random.default_rng(0).integers(0, 256, (32, *side)).astype(np.uint8)
         order = np.arange(32, dtype=np.int32).reshape(4, 8)
         given = jax.device_put((images, np.arange(32, dtype=np.int32) % 10), program.replicated)

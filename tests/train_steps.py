@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs.base import get_config
-from dalif_jax import compiler, training
+from dalif_jax import training
 from dalif_jax.losses import LOSSES
 from dalif_jax.neurons import NEURONS
-from dalif_jax.surrogate import SURROGATES
+from dalif_jax.runs import compiler
+from dalif_jax.surrogates import SURROGATES
 
 SMALL = {"model": "tiny", "dataset": "digits"}
 CASES = {

@@ -91,7 +91,7 @@ class ResNet(nn.Module):
 
     @nn.nowrap
     def nir(self, graph):
-        """Add its nodes to a graph of interchange.py; returns the last, before the linear layer."""
+        """Add its nodes to a graph of exchange/interchange.py; returns what feeds the linear."""
         last = "input"
         for i, (kernel, _, stride) in enumerate(self.stem):
             at = f"stem{i}_"

@@ -5,12 +5,13 @@ from dataclasses import fields
 
 import jax.numpy as jnp
 
-from dalif_jax import neurons, wide_sums
+from dalif_jax import neurons
 from dalif_jax.attention import ATTENTION
-from dalif_jax.convolution import convolve
 from dalif_jax.networks import resnet, vgg
 from dalif_jax.networks.parts import Parts, conv_init, linear_init
-from dalif_jax.norm import NORMS
+from dalif_jax.norms import NORMS
+from dalif_jax.ops import wide_sums
+from dalif_jax.ops.convolution import convolve
 
 NETWORKS = {
     "resnet18": resnet.RESNET18,

@@ -40,7 +40,7 @@ class VGG(nn.Module):
 
     @nn.nowrap
     def nir(self, graph):
-        """Add its nodes to a graph of interchange.py; returns the last, before the linear layer."""
+        """Add its nodes to a graph of exchange/interchange.py; returns what feeds the linear."""
         last, i = "input", 0
         for width in self.layers:
             if width == "P":

@@ -9,13 +9,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dalif_jax import fused
 from dalif_jax.neurons import linear
 from dalif_jax.neurons.piece import Options
 from dalif_jax.neurons.table import of
-from dalif_jax.norm import norm_variables, store_running
-from dalif_jax.recompute import keeping_inputs
-from dalif_jax.surrogate import SURROGATES
+from dalif_jax.norms import norm_variables, store_running
+from dalif_jax.ops import fused
+from dalif_jax.ops.recompute import keeping_inputs
+from dalif_jax.surrogates import SURROGATES
 
 # What may be asked of every layer, see `networks.tapped`.
 TAPS = ("spikes", "membrane", "threshold", "firing_rate", "statistic")

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from dalif_jax.neurons.piece import Neuron, Number, Options, fire, zeros
-from dalif_jax.norm import EPSILON, batch_norm
+from dalif_jax.norms import EPSILON, batch_norm
 
 # f of the paper: maps a learnable scalar to a decay. tanh is chosen, sigmoid ablated (IV-D2).
 DECAY_FUNCTIONS = {"tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid}

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from dalif_jax.surrogate import SURROGATES, spike
+from dalif_jax.surrogates import SURROGATES, spike
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Neuron:
       title: what it is called, with a link to its paper (Markdown).
       decays: (options, params) -> (alpha, beta): its own word that it is h = beta u + alpha x, with
         a hard reset to 0 at a fixed threshold, fired at or above it. Such a neuron runs as the
-        hand-written pass (fused.py), may have its membrane normed, and is NIR's LIF.
+        hand-written pass (ops/fused.py), may have its membrane normed, and is NIR's LIF.
       constrain: params -> params, after every update; None: they are free.
       refuses: {"stream", "nir", "membrane_bn", "norm": why not}.
       levels: the largest spike: 1, more where spikes are small integers, 0 where they are reals.

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dalif_jax.augment import augment, normalize
-from dalif_jax.event_augment import augment_events
+from dalif_jax.data.augment import augment, normalize
+from dalif_jax.data.events.event_augment import augment_events
 from dalif_jax.training.state import AUGMENT, MIXUP, seed_key
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import AxisType
 
-INIT, AUGMENT, MIXUP = 0, 1, 3  # streams of randomness drawn from the seed; 2 is data.ORDER
+INIT, AUGMENT, MIXUP = 0, 1, 3  # streams of randomness drawn from the seed; 2 is sets.ORDER
 
 
 @flax.struct.dataclass

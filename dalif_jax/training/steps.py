@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from dalif_jax import data, losses, networks, neurons, summary
-from dalif_jax.config import loss_options, network_options, neuron_options
-from dalif_jax.convolution import CONVOLUTIONS
-from dalif_jax.norm import STATISTICS
+from dalif_jax import losses, networks, neurons
+from dalif_jax.analysis import summary
+from dalif_jax.data import sets
+from dalif_jax.norms import STATISTICS
+from dalif_jax.ops.convolution import CONVOLUTIONS
+from dalif_jax.settings.config import loss_options, network_options, neuron_options
 from dalif_jax.training.batches import (
     batches_of,
     examples_of,
@@ -54,7 +56,7 @@ def build_model(config, mesh=None):
     """The network of a config, to be trained on `mesh`."""
     return networks.build(
         config.model,
-        data.spec(config.dataset, config.frame_size).classes,
+        sets.spec(config.dataset, config.frame_size).classes,
         neuron_options(config),
         jnp.dtype(config.dtype),
         norm=config.norm,
@@ -82,7 +84,7 @@ def make_program(config, steps_per_epoch, mesh):
       indices int32 [B] (None for a set that streams), valid bool [B]; returns sums over the valid
       examples, see `eval_step_of`.
     """
-    spec = data.spec(config.dataset, config.frame_size)
+    spec = sets.spec(config.dataset, config.frame_size)
     model = build_model(config, mesh)
     schedule = make_schedule(config, steps_per_epoch)
     optimizer = make_optimizer(config, schedule)

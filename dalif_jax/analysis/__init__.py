@@ -1,0 +1,1 @@
+"""Looking at a network: its layers, its operations and energy; pictures of it and of a run."""

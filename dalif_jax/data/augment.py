@@ -1,0 +1,101 @@
+"""Image augmentation inside the jitted step: functions of one key and one uint8 image, to vmap.
+
+An image's result depends on its key alone: not on batch size, sharding or device.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from dalif_jax.data.autoaugment import cifar_autoaugment
+
+
+def random_crop(key, image, padding):
+    """A window of the image's own size out of the image padded with zeros, as torchvision's.
+
+    Args:
+      key: a PRNG key.
+      image: uint8 [H, W, C].
+      padding: pixels added on each side, >= 0; the window's corner is uniform in [0, 2*padding]^2.
+    Returns:
+      uint8 [H, W, C].
+    """
+    padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    y, x = jax.random.randint(key, (2,), 0, 2 * padding + 1, jnp.int32)
+    return jax.lax.dynamic_slice(padded, (y, x, jnp.int32(0)), image.shape)
+
+
+def random_flip(key, image):
+    """The image [..., H, W, C], mirrored left to right with probability 1/2."""
+    return jnp.where(jax.random.uniform(key, (), jnp.float32) < 0.5, image[..., ::-1, :], image)
+
+
+def cutout(key, image, size):
+    """Blacken one square, clipped at the border (DeVries & Taylor 2017, arXiv 1708.04552).
+
+    Args:
+      key: a PRNG key.
+      image: [..., H, W, C]; 0 is black, the fill of the public code, before normalization. Leading
+        axes, such as time, have the same square.
+      size: side in pixels; the centre is uniform over the image, and the square reaches size // 2
+        to either side of it, so that an odd side counts as the even one below.
+    Returns:
+      [..., H, W, C] in the same dtype.
+    """
+    height, width = image.shape[-3:-1]
+    y, x = jax.random.randint(key, (2,), 0, jnp.array([height, width], jnp.int32), jnp.int32)
+    row = jnp.arange(height, dtype=jnp.int32)[:, None, None]
+    column = jnp.arange(width, dtype=jnp.int32)[None, :, None]
+    half = size // 2
+    hole = (row >= y - half) & (row < y + half) & (column >= x - half) & (column < x + half)
+    return jnp.where(hole, jnp.zeros((), image.dtype), image)
+
+
+# name -> fn(key, image, crop_padding, cutout_size), in the order of application. A name's place is
+# also its stream of random numbers: append, never reorder.
+AUGMENTS = {
+    "crop": lambda key, image, crop_padding, cutout_size: random_crop(key, image, crop_padding),
+    "flip": lambda key, image, crop_padding, cutout_size: random_flip(key, image),
+    "autoaugment": lambda key, image, crop_padding, cutout_size: cifar_autoaugment(key, image),
+    "cutout": lambda key, image, crop_padding, cutout_size: cutout(key, image, cutout_size),
+}
+
+
+def augment(key, image, ops, *, crop_padding=4, cutout_size=16):
+    """Augment one image; vmap it over keys and images.
+
+    Args:
+      key: a PRNG key; each operation folds its own number into it, so that leaving one out does
+        not change what the others draw.
+      image: uint8 [H, W, C].
+      ops: names from AUGMENTS, in any order: they are applied in the table's.
+      crop_padding: pixels, see `random_crop`.
+      cutout_size: pixels, see `cutout`.
+    Returns:
+      uint8 [H, W, C].
+    Raises:
+      ValueError: an unknown name; "autoaugment" on an image without three channels.
+    """
+    for name in ops:
+        if name not in AUGMENTS:
+            raise ValueError(f"unknown augment {name!r}; known: {', '.join(AUGMENTS)}")
+    for i, (name, apply) in enumerate(AUGMENTS.items()):
+        if name in ops:
+            image = apply(jax.random.fold_in(key, i), image, crop_padding, cutout_size)
+            # Without the barrier XLA works a stage out anew for every pixel the next one reads.
+            image = jax.lax.optimization_barrier(image)
+    return image
+
+
+def normalize(images, mean, std, dtype):
+    """(images / 255 - mean) / std.
+
+    Args:
+      images: uint8 [..., C].
+      mean, std: C numbers, in units of the range [0, 1].
+      dtype: of the result; computed in float64 for float64, else in float32.
+    Returns:
+      `dtype` [..., C].
+    """
+    exact = jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
+    mean, std = jnp.asarray(mean, exact), jnp.asarray(std, exact)
+    return ((images.astype(exact) / 255 - mean) / std).astype(dtype)

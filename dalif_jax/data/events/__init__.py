@@ -1,0 +1,1 @@
+"""Recordings of event cameras: found, read, converted to frames once, augmented."""

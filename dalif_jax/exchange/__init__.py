@@ -1,0 +1,1 @@
+"""Trained networks for others: NIR graphs and model cards."""

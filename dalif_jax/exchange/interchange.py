@@ -1,0 +1,199 @@
+"""A trained network as a NIR graph (Neuromorphic Intermediate Representation), and back.
+
+DA-LIF is exactly NIR's LIF under forward Euler with step dt:
+
+    tau dv/dt = v_leak - v + r I  ->  v' = (1 - dt/tau) v + (dt/tau) r I
+    tau = dt / (1 - beta), r = alpha / (1 - beta), v_leak = 0, v_reset = 0
+
+By default alpha / (1 - beta) is folded into the weights before the neuron and r = 1, which other
+tools read alike. Norms are folded into weights, membrane norms into thresholds; shortcuts without
+weights become 1x1 convolutions, the linear layer a 1x1 convolution of the [C, 1, 1] average, so
+that no flattening (which tools count from different axes) is needed. Arrays are NIR's: [C, H, W],
+kernels [out, in, kh, kw]. What the graph takes is the normalised image, the same at every timestep,
+or counts of events. A neuron here fires at or above its threshold, in NIR above it.
+"""
+
+import jax
+import numpy as np
+
+from dalif_jax import neurons
+from dalif_jax.exchange.graphs import DT, NotRepresentable, run  # noqa: F401  run: of what `read` gives
+from dalif_jax.neurons.linear import membrane_threshold
+from dalif_jax.norms import NORMS
+
+
+def to_nir(
+    model, variables, options, shape, *, norm="batch", fold_gain=True, average_pool=False, dt=DT
+):
+    """The nir.NIRGraph of a trained network, in float64.
+
+    Args:
+      model: from networks.build.
+      variables: {"params", "batch_stats"}.
+      options: its neurons.options.
+      shape: (H, W, C) of one timestep's input.
+      norm: its norm's name.
+      fold_gain: False keeps the weights and gives every neuron its r.
+      average_pool: AvgPool2d nodes, for tools without SumPool2d.
+      dt: seconds of a timestep, > 0; tau is in its terms, and it is in the graph's metadata.
+    Raises:
+      NotRepresentable: beta outside [0, 1), a membrane norm whose scale is not positive, a neuron,
+        a norm or a network that has no form there, dt that is no time.
+    """
+    if not 0 < dt < np.inf:
+        raise NotRepresentable(f"dt={dt} is no time: seconds above 0")
+    if neurons.of(options).decays is None:
+        why = neurons.of(options).refuses.get("nir", "its step is no LIF's")
+        raise NotRepresentable(f"neuron={options.name} has no form in NIR: {why}")
+    if NORMS[norm].fold is None:
+        raise NotRepresentable(f"norm={norm} is no factor and shift that fold into weights")
+    if not hasattr(model, "nir"):
+        raise NotRepresentable(f"{type(model).__name__} has no form in NIR here")
+    graph = _Graph(variables, options, NORMS[norm].fold, fold_gain, average_pool, dt)
+    height, width, channels = shape
+    graph.add("input", "Input", (channels, height, width))
+    return graph.finish(model.nir(graph))
+
+
+class _Graph:
+    """Nodes and edges as they are added; a pool's factor waits for the next weights."""
+
+    def __init__(self, variables, options, fold, fold_gain, average_pool, dt):
+        wide = lambda leaf: np.asarray(jax.device_get(leaf), np.float64)  # noqa: E731
+        self.params = jax.tree.map(wide, dict(variables["params"]))
+        self.stats = jax.tree.map(wide, dict(variables["batch_stats"]))
+        self.options, self.fold = options, fold
+        self.fold_gain, self.average_pool = fold_gain, average_pool
+        self.dt, self.nodes, self.edges, self.shapes, self.factor = dt, {}, [], {}, {}
+
+    def add(self, name, kind, shape, sources=(), **values):
+        import nir
+
+        name = name.replace("/", ".")
+        if kind in ("Input", "Output"):
+            values = {f"{kind.lower()}_type": np.array(shape)}
+        self.nodes[name] = getattr(nir, kind)(**values)
+        self.shapes[name], self.factor[name] = tuple(shape), 1.0
+        self.edges += [(source, name) for source in sources]
+        return name
+
+    def at(self, tree, name):
+        for key in name.split("/"):
+            tree = tree.get(key, {})
+        return tree
+
+    def decays(self, neuron):
+        own = self.at(self.params, neuron)
+        alpha, beta = neurons.of(self.options).decays(self.options, own)
+        alpha, beta = (np.asarray(value, np.float64) for value in (alpha, beta))
+        if not ((beta >= 0) & (beta < 1)).all():
+            raise NotRepresentable(
+                f"{neuron}: beta = {beta.min():.6g} to {beta.max():.6g}; NIR's LIF has "
+                "tau = dt / (1 - beta): 0 <= beta < 1 (tanh of a large b is 1 in float32)"
+            )
+        return alpha, beta
+
+    def gain(self, neuron):
+        """What the weights before a neuron are multiplied with, a scalar or [C]."""
+        alpha, beta = self.decays(neuron)
+        return alpha / (1 - beta) if self.fold_gain else np.ones_like(alpha)
+
+    def conv(self, name, norm, neuron, source, stride, kernel):
+        own = self.at(self.params, name)
+        factor, shift = self.fold(self.at(self.params, norm), self.at(self.stats, norm))
+        weight = own["kernel"].transpose(3, 2, 0, 1)
+        channels, height, width = self.shapes[source]
+        if weight.shape[1] != channels:
+            raise NotRepresentable(f"{name}: a grouped convolution is not exported")
+        bias = own.get("bias", 0.0) * factor + shift
+        gain = np.broadcast_to(self.gain(neuron), factor.shape)
+        weight = weight * (factor * gain)[:, None, None, None] * self.factor[source]
+        pad = kernel // 2
+        out = [(size + 2 * pad - kernel) // stride + 1 for size in (height, width)]
+        return self._conv(name, source, weight, bias * gain, stride, pad, (len(bias), *out))
+
+    def identity(self, name, neuron, source):
+        channels = self.shapes[source][0]
+        gain = np.broadcast_to(self.gain(neuron), channels)
+        weight = np.diag(gain * self.factor[source])[:, :, None, None]
+        return self._conv(name, source, weight, np.zeros(channels), 1, 0, self.shapes[source])
+
+    def _conv(self, name, source, weight, bias, stride, pad, shape):
+        return self.add(
+            name, "Conv2d", shape, [source], input_shape=self.shapes[source][1:], weight=weight,
+            bias=bias, stride=(stride, stride), padding=(pad, pad), dilation=(1, 1), groups=1,
+        )  # fmt: skip
+
+    def pool(self, name, source, window, stride, pad=0):
+        channels, *size = self.shapes[source]
+        out = [(n + 2 * pad - window) // stride + 1 for n in size]
+        kind = "AvgPool2d" if self.average_pool else "SumPool2d"
+        pairs = {"kernel_size": window, "stride": stride, "padding": pad}
+        before = self.factor[source]
+        name = self.add(
+            name, kind, (channels, *out), [source],
+            **{key: np.array([value, value]) for key, value in pairs.items()},
+        )  # fmt: skip
+        self.factor[name] = before if self.average_pool else before / window**2
+        return name
+
+    def neuron(self, name, sources):
+        alpha, beta = self.decays(name)
+        shape = self.shapes[sources[0]]
+        own, stats = self.at(self.params, name), self.at(self.stats, name)
+        if self.options.membrane_bn and not (own["norm_scale"] > 0).all():
+            raise NotRepresentable(
+                f"{name}: the membrane norm's scale is not positive in every channel, so that it "
+                "is no threshold"
+            )
+        running = (stats["norm_mean"], stats["norm_var"]) if stats else ()
+        threshold = membrane_threshold(self.options, own, *running)
+
+        def full(value):
+            # Every parameter has the layer's whole shape: some tools take nothing else.
+            channels = np.broadcast_to(value, shape[0])
+            return np.ascontiguousarray(np.broadcast_to(channels[:, None, None], shape))
+
+        r = np.ones(()) if self.fold_gain else alpha / (1 - beta)
+        return self.add(
+            name, "LIF", shape, sources, tau=full(self.dt / (1 - beta)), r=full(r),
+            v_leak=full(0.0), v_threshold=full(threshold), v_reset=full(0.0),
+        )  # fmt: skip
+
+    def finish(self, last):
+        import nir
+
+        _, height, width = self.shapes[last]
+        head, size = self.params["head"], (height, width)
+        if height != width:
+            raise NotRepresentable(f"the last map is {height}x{width}; a square one is needed")
+        last = self.pool("pool", last, height, 1) if size != (1, 1) else last
+        weight = head["kernel"].T[:, :, None, None] * self.factor[last]
+        last = self._conv("head", last, weight, head["bias"], 1, 0, (len(weight), 1, 1))
+        self.add("output", "Output", self.shapes[last], [last])
+        return nir.NIRGraph(
+            self.nodes, self.edges, metadata={"dt": self.dt, "neuron": self.options.name},
+            type_check=False,
+        )  # fmt: skip
+
+
+def write(path, graph):
+    """Write a graph as NIR's HDF5 file."""
+    import nir
+
+    nir.write(str(path), graph)
+
+
+def read(path):
+    """The nir.NIRGraph of an HDF5 file.
+
+    Raises:
+      NotRepresentable: the file is no NIR graph; says why.
+    """
+    import nir
+
+    try:
+        # Its own check of shapes knows square kernels alone; `run` checks them as it goes.
+        return nir.read(str(path), type_check=False)
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        raise NotRepresentable(f"{path} is no NIR file that can be read: {error}") from error

@@ -1,0 +1,280 @@
+"""What both commands share: flags with clear errors, and a warning for an idle accelerator."""
+
+import contextlib
+import functools
+import os
+import platform
+import re
+import signal
+import sys
+from pathlib import Path
+
+import jax
+from absl import flags, logging
+from filelock import FileLock, Timeout
+from jax.experimental import multihost_utils
+from ml_collections import config_flags
+
+from dalif_jax import __version__
+from dalif_jax.data.sets import DataError
+from dalif_jax.exchange.card import CardError
+from dalif_jax.runs import compiler
+from dalif_jax.runs.checkpoint import CheckpointError
+from dalif_jax.runs.runlog import LogError
+from dalif_jax.settings import config, recipes
+
+# What a run keeps in its workdir under these names, beside PNG figures.
+FOLDERS = ("checkpoints", "tensorboard")
+FILES = (".lock", "config.json", "metrics.jsonl", "eval.json", "report.html")
+
+
+class NonFinite(RuntimeError):
+    """The loss or the gradient stopped being a number; nothing after it was saved."""
+
+
+class Signals:
+    """SIGTERM and SIGINT noted, not obeyed: the loop ends its step, saves, and exits by itself.
+
+    Further signals change nothing, so that a save is never cut short.
+    """
+
+    def __init__(self):
+        self.received = None  # the first one
+
+    def __enter__(self):
+        noted = (signal.SIGTERM, signal.SIGINT)
+        if jax.process_count() > 1:
+            noted = (signal.SIGINT,)  # JAX itself tells every process of a SIGTERM to one
+        self._before = {number: signal.signal(number, self._note) for number in noted}
+        return self
+
+    def reached(self, step):
+        """Whether to stop after this step; of several processes all stop after the same one."""
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+            self.received = signal.SIGTERM
+        return self.received is not None
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, _):
+        if self.received is None:
+            self.received = number
+            name = signal.Signals(number).name
+            print(f"\n{name}: the step is finished and saved, then this run stops", flush=True)
+
+    @property
+    def exit_code(self):
+        """What shells expect of a program ended by the signal: 143 or 130."""
+        return 128 + self.received
+
+
+def join_cluster():
+    """Become one of several processes that train one run, as Slurm, Open MPI, Kubernetes or a TPU
+    pod describe it to JAX. All but the first keep silent: they write nothing.
+
+    Raises:
+      ConfigError: JAX finds no description of a cluster in the environment.
+    """
+    try:
+        jax.distributed.initialize()
+    except ValueError as error:
+        raise config.ConfigError(
+            f"--distributed, but JAX finds no cluster here: {error}. Start the command with srun, "
+            "mpirun, in a Kubernetes job or on every host of a TPU pod"
+        ) from error
+    if jax.process_index():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  open until the process ends
+
+
+def check_places(workdir):
+    """Refuse a workdir in which a file lies where the run keeps a folder, or the other way round.
+
+    Raises:
+      ConfigError: names it.
+    """
+    for path in sorted(Path(workdir).iterdir()) if Path(workdir).is_dir() else ():
+        name = path.name.removesuffix(".tmp")
+        if name in FOLDERS and not path.is_dir():
+            wrong = "is no folder, which a run keeps"
+        elif (name in FILES or path.suffix == ".png") and not path.is_file():
+            wrong = "is no file, which a run keeps"
+        else:
+            continue
+        raise config.ConfigError(
+            f"{path} {wrong} under that name; move it away, or use another --workdir"
+        )
+
+
+@contextlib.contextmanager
+def only_one(workdir):
+    """Hold the workdir's lock, or refuse at once. The kernel frees it when the process ends.
+
+    Raises:
+      ConfigError: another process is using the workdir, or see check_places.
+    """
+    check_places(workdir)
+    if jax.process_index():  # the first process holds the lock for all
+        yield
+        return
+    created = not Path(workdir).exists()
+    try:
+        Path(workdir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise config.ConfigError(
+            f"--workdir={workdir} cannot be made: {error.strerror}; name another folder"
+        ) from error
+    lock = FileLock(Path(workdir) / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise config.ConfigError(
+            f"another process is training in {workdir}; use another --workdir, or stop it first"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+        # What never became a run leaves nothing behind.
+        if created and [path.name for path in Path(workdir).iterdir()] == [".lock"]:
+            (Path(workdir) / ".lock").unlink()
+            Path(workdir).rmdir()
+
+
+# What a user can mend.
+MISTAKES = (
+    config.ConfigError, DataError, CheckpointError, LogError, CardError, compiler.Unsupported,
+)  # fmt: skip
+
+
+def parse_flags(argv):
+    """Parse the command line; a wrong key or file ends the program with one clear line.
+
+    Where the recipe's warm-up no longer fits the epochs it is shortened, see recipes.fit_warm_up.
+    """
+    if "--version" in argv[1:]:
+        print(f"dalif_jax {__version__}, jax {jax.__version__}, Python {platform.python_version()}")
+        sys.exit()
+    if {"--help", "-help", "-h", "-?"} & set(argv[1:]):
+        show_help()
+    recipe = None
+    try:
+        if "config" in flags.FLAGS:
+            recipe = given(argv, "config")
+            if recipe:
+                recipes.check(recipe)
+        argv, own = recipes.own_words(argv)
+        whole, sys.argv = sys.argv, argv  # where ml_collections looks for what is overridden
+        try:
+            rest = flags.FLAGS(argv)
+        finally:
+            sys.argv = whole
+        if len(rest) > 1:
+            raise config.ConfigError(f"unexpected argument {rest[1]!r}; settings are --config.x=y")
+        if "config" in flags.FLAGS and flags.FLAGS.config is None:
+            raise config.ConfigError("--config is missing: a file of configs/")
+        if recipe:
+            recipes.set_own(flags.FLAGS.config, own)
+            overridden = config_flags.get_override_values(flags.FLAGS["config"])
+            if line := recipes.fit_warm_up(flags.FLAGS.config, overridden, recipe):
+                print(line)
+        return rest
+    except (flags.Error, config.ConfigError) as error:
+        stop(error)
+    except (AttributeError, KeyError) as error:
+        if "has no attribute 'get_config'" in str(error):
+            stop(f"--config={recipe} has no function get_config, as every recipe has")
+        # ml_collections names the key, but not what is declared or where it was wrong.
+        key = re.search(r"[\"'](\w+)[\"']", str(error).replace("\\", ""))
+        where = "on the command line"
+        if not any(arg.split("=")[0].endswith(f".{key and key[1]}") for arg in argv):
+            where = "inside the recipe"
+        stop(config.unknown_key(key[1], where) if key else error)
+    except (OSError, TypeError, ValueError) as error:
+        stop(error)
+    except Exception as error:
+        stop(recipes.failed(error, recipe) if recipe else error)
+
+
+def given(argv, flag):
+    """The value of --flag=value or --flag value on a command line; None without one."""
+    for word, after in zip(argv[1:], [*argv[2:], None], strict=True):
+        name, equals, value = word.lstrip("-").partition("=")
+        if word.startswith("-") and name == flag:
+            return value if equals else after
+    return None
+
+
+def show_help():
+    """Print what the program is, its recipes and keys where it takes any, and its flags; exit."""
+    parts = [(sys.modules["__main__"].__doc__ or "").strip()]
+    if "config" in flags.FLAGS:
+        parts.append(recipes.help_text())
+    parts.append(f"flags:\n{flags.FLAGS.main_module_help()}")
+    try:
+        print("\n\n".join(parts), flush=True)
+    except BrokenPipeError:  # a pager that was left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
+
+
+def report_errors(main):
+    """Print the mistakes a user can mend as one line, without a traceback, and exit with 2;
+    a run that stopped being finite exits with 1."""
+
+    @functools.wraps(main)
+    def run(argv):
+        try:
+            # orbax reports each phase of a save at INFO.
+            logging.set_verbosity(logging.WARNING)
+            return main(argv)
+        except MISTAKES as error:
+            stop(error)
+        except OSError as error:
+            if error.strerror is None:
+                raise
+            stop(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        except NonFinite as error:
+            stop(error, code=1)
+
+    return run
+
+
+def stop(error, code=2):
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def devices():
+    """How many devices JAX runs on.
+
+    Raises:
+      ConfigError: none of the kind that JAX_PLATFORMS asks for.
+    """
+    try:
+        return jax.device_count()
+    except (RuntimeError, AssertionError) as error:
+        raise config.ConfigError(
+            f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}, but JAX finds no such device: "
+            f"{str(error).splitlines()[0] if str(error) else 'none at all'}; unset it to take what "
+            "there is"
+        ) from error
+
+
+def accelerator_warning():
+    """Warn loudly when the machine has a GPU or TPU and JAX runs on CPU, unless asked to."""
+    if jax.default_backend() != "cpu" or os.environ.get("JAX_PLATFORMS") == "cpu":
+        return
+    for kind, pattern, extra in (
+        ("NVIDIA GPU", "nvidia[0-9]*", "cuda13"),
+        ("TPU", "accel[0-9]*", "tpu"),
+    ):
+        if any(Path("/dev").glob(pattern)):
+            print(
+                f"{'!' * 78}\nThis machine has a {kind}, but JAX runs on its CPU. Install the "
+                f'build for it:\n    pip install -U "jax[{extra}]=={jax.__version__}"\n'
+                f"or set JAX_PLATFORMS=cpu to train on the CPU on purpose.\n{'!' * 78}",
+                file=sys.stderr,
+                flush=True,
+            )

@@ -1,0 +1,359 @@
+"""What every key may be: checked before anything is compiled, and what has no effect is named."""
+
+import difflib
+import math
+import sys
+from dataclasses import fields
+from typing import NamedTuple
+
+from dalif_jax import attention, losses, networks, neurons, norms
+from dalif_jax.data.augment import AUGMENTS
+from dalif_jax.data.events.event_augment import EVENT_AUGMENTS
+from dalif_jax.data.events.events import RESIZES, SPLITS_BY
+from dalif_jax.data.sets import SPECS
+from dalif_jax.neurons import NEURONS
+from dalif_jax.settings.keys import PIECES
+from dalif_jax.settings.keys import get_config as base_config
+
+# fmt: off
+NAMES = {
+    "model": networks.NETWORKS, "neuron": NEURONS, "norm": norms.NORMS, "loss": losses.LOSSES,
+    "attention": attention.ATTENTION, "dataset": SPECS,
+    "dtype": ("float32", "bfloat16", "float64"), "schedule": ("cosine", "onecycle", "constant"),
+    "rematerialize": ("auto", "on", "off"), "kernel": ("xla", "pallas"), "split_by": SPLITS_BY,
+    "resize": RESIZES,
+}
+# fmt: on
+ONECYCLE_STEPS = 4  # with fewer its rise, three tenths of them, has none
+
+
+class ConfigError(ValueError):
+    """A setting is wrong; the message says which, its value and what would be right."""
+
+
+class Range(NamedTuple):
+    """low <= value <= high, or `<` where a side is open."""
+
+    low: float = 0
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value):
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self):
+        words = [f"{'above' if self.open_low else 'at least'} {self.low}"]
+        if self.high < math.inf:
+            words.append(f"{'below' if self.open_high else 'at most'} {self.high}")
+        return " and ".join(words)
+
+
+COUNT, SIZE, SHARE = Range(1, 2**31 - 1), Range(0, 2**16), Range(0, 1, open_high=True)
+ABOVE_0, FROM_0 = Range(0, open_low=True), Range(0)
+# fmt: off
+RANGES = {
+    "timesteps": Range(1, 10_000), "seed": Range(0, 2**31, open_high=True), "epochs": COUNT,
+    "batch_size": Range(1, 2**20), "eval_batch_size": Range(1, 2**20), "accumulate": COUNT,
+    "eval_every": COUNT, "checkpoint_every": COUNT, "keep": COUNT, "log_every": COUNT,
+    "threshold": ABOVE_0, "surrogate_width": ABOVE_0, "learning_rate": ABOVE_0,
+    "warmup_epochs": FROM_0, "weight_decay": FROM_0, "mixup": Range(0, 1000), "mac_pj": FROM_0,
+    "ac_pj": FROM_0, "momentum": SHARE, "label_smoothing": SHARE, "ema_decay": SHARE,
+    "validation_split": SHARE, "unroll": SIZE, "crop_padding": SIZE, "cutout_size": SIZE,
+    "roll_pixels": SIZE, "frame_size": Range(0, 4096), "data_workers": Range(0, 4096),
+}
+# fmt: on
+
+
+def own_options(piece, name):
+    """{option: its default} that a piece of PIECES declares for itself, under its name there."""
+    room = {"model": networks, "neuron": neurons, "norm": norms, "attention": attention,
+            "loss": losses}[piece]  # fmt: skip
+    found = room.own_options(name)
+    return {key: default for key, default in found.items() if key not in base_config()}
+
+
+def check_own(config, piece):
+    """{option: value} of a piece's own options. Raises ConfigError for one that is not its own, or
+    of another type than its default."""
+    name, given = config[piece], config[f"{piece}_options"]
+    if not hasattr(given, "items"):
+        raise ConfigError(f"{piece}_options={given!r}: options by name expected")
+    known = own_options(piece, name)
+    for key, value in given.items():
+        where = f"{piece}_options.{key}"
+        if key in base_config():
+            raise ConfigError(f"{where}: that is a key for all, --config.{key}={value}")
+        if key not in known:
+            raise ConfigError(
+                f"{where}: {piece}={name} has no such option{did_you_mean(key, known)}; "
+                f"its own are: {', '.join(known) or 'none'}"
+            )
+        default = known[key]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        right = number if isinstance(default, float) else isinstance(value, type(default))
+        right = right and isinstance(value, bool) == isinstance(default, bool)
+        if default is not None and not right:
+            raise ConfigError(f"{where}={value!r}: {type(default).__name__} expected")
+        if number and not math.isfinite(value):
+            raise ConfigError(f"{where}={value} is not a finite number")
+    return dict(given)
+
+
+def _told(config, options, common, piece):
+    """The Options of a piece, from the keys that it shares with all and its own."""
+    keys = {field.name for field in fields(common)} - {"name"}
+    try:
+        return options(**{key: config[key] for key in keys if key in config},
+                       **check_own(config, piece))  # fmt: skip
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def neuron_options(config):
+    """Options of a config's neuron. Raises ConfigError where the keys contradict one another."""
+    name = config.neuron
+    return _told(
+        config, lambda **keys: neurons.options(name, **keys), NEURONS[name].options, "neuron"
+    )
+
+
+def loss_options(config):
+    """Options of a config's loss. Raises ConfigError."""
+    name = config.loss
+    common = losses.LOSSES[name].options
+    return _told(config, lambda **keys: losses.options(name, **keys), common, "loss")
+
+
+def network_options(config):
+    """{option: value} that a config's network is built with. Raises ConfigError."""
+    given = check_own(config, "model")
+    if "zero_init" in networks.own_options(config.model):
+        given["zero_init"] = config.zero_init_residual
+    return given
+
+
+def validate(config, devices=1):
+    """Raise ConfigError for the first setting that cannot work on this number of devices."""
+    for key, default in base_config().items():
+        value = config[key]
+        if value is None and default is not None:
+            raise ConfigError(f"{key}=None: {type(default).__name__} expected")
+        if isinstance(value, bool) and not isinstance(default, bool | None):
+            raise ConfigError(f"{key}={value}: {type(default).__name__} expected")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key}={value} is not a finite number")
+    for key, table in NAMES.items():
+        if config[key] not in table:
+            raise ConfigError(
+                f"unknown {key} {config[key]!r}; known: {', '.join(table)}"
+                + did_you_mean(str(config[key]), table)
+            )
+    for key, allowed in RANGES.items():
+        if config[key] not in allowed:
+            raise ConfigError(f"{key}={config[key]} must be {allowed}")
+    spec = SPECS[config.dataset]
+    augments = EVENT_AUGMENTS if spec.events else AUGMENTS
+    for name in config.augment:
+        if not isinstance(name, str) or name not in augments:
+            raise ConfigError(
+                f"unknown augment {name!r} for {config.dataset}, which holds "
+                f"{'events' if spec.events else 'images'}; known: {', '.join(augments)}"
+            )
+    if "flip" in config.augment:
+        _check_flip(config.dataset)
+    if "autoaugment" in config.augment and spec.shape[-1] != 3:
+        raise ConfigError(f"augment 'autoaugment' needs colour images, {config.dataset} has none")
+    if config.warmup_epochs >= config.epochs and config.schedule != "onecycle":
+        raise ConfigError(
+            f"warmup_epochs={config.warmup_epochs:g} must be below epochs={config.epochs}"
+        )
+    _check_sizes(config, spec)
+    _check_batches(config, devices)
+    for piece in PIECES:
+        check_own(config, piece)
+    neuron_options(config)
+    loss_options(config)
+    refused = neurons.NEURONS[config.neuron].refuses.get("norm")
+    if refused and config.norm != "none":
+        raise ConfigError(f"norm={config.norm} with neuron={config.neuron}: {refused}")
+
+
+def _check_flip(dataset):
+    if SPECS[dataset].mirrored == "another":
+        raise ConfigError(
+            f"augment 'flip' mirrors {dataset}'s gestures into those of other classes, right hand "
+            "into left hand and clockwise into counter clockwise, under the old labels; use "
+            "'roll' or 'nda'"
+        )
+    if SPECS[dataset].mirrored == "none":
+        print(
+            f"warning: augment 'flip' trains on mirrored digits, which {dataset} does not have",
+            file=sys.stderr,
+        )
+
+
+def _check_sizes(config, spec):
+    if config.frame_size and not (spec.events or spec.streamed):
+        raise ConfigError(
+            f"frame_size={config.frame_size} is for event cameras and imagenet, "
+            f"not {config.dataset}"
+        )
+    side = config.frame_size or spec.shape[0]
+    own = check_own(config, "model")
+    if not networks.last_side(config.model, side, **own):
+        works = [n for n in range(1, 513) if networks.last_side(config.model, n, **own)]
+        near = min(works, key=lambda n: abs(n - side))
+        other = f", the nearest is {near}" if near != works[0] else ""
+        raise ConfigError(
+            f"model={config.model} cannot take frames of {side} x {side} ({config.dataset}"
+            f"{', frame_size=' + str(config.frame_size) if config.frame_size else ''}): its pools "
+            f"do not divide them; the smallest side that works is {works[0]}{other}"
+        )
+    for key, users, most in (
+        ("crop_padding", ("crop",), side),
+        ("cutout_size", ("cutout", "nda"), side),
+        ("roll_pixels", ("roll",), side - 1),
+    ):
+        if config[key] > most and set(users) & set(config.augment):
+            raise ConfigError(
+                f"{key}={config[key]} must be at most {most}: {config.dataset} is "
+                f"{side} x {side} pixels"
+            )
+
+
+def _check_batches(config, devices):
+    for key in ("batch_size", "eval_batch_size"):
+        if config[key] % devices:
+            nearest = max(devices, round(config[key] / devices) * devices)
+            raise ConfigError(
+                f"{key}={config[key]} does not divide evenly over {devices} devices; "
+                f"the nearest that does is {nearest}"
+            )
+    if config.batch_size % (config.accumulate * devices):
+        raise ConfigError(
+            f"batch_size={config.batch_size} does not divide evenly into accumulate="
+            f"{config.accumulate} parts on each of {devices} devices"
+        )
+
+
+def check_steps(config, steps):
+    """Check the schedule against the steps of an epoch, which the data decide.
+
+    Returns:
+      lines about a warm-up that is not what was asked for.
+    Raises:
+      ConfigError: more steps than are counted, or too few for a one-cycle.
+    """
+    total, warmup = config.epochs * steps, round(config.warmup_epochs * steps)
+    if total >= 2**31:
+        raise ConfigError(
+            f"epochs={config.epochs} of {steps} steps are {total} steps; below 2**31 can be counted"
+        )
+    if config.schedule == "onecycle":
+        if total < ONECYCLE_STEPS:
+            raise ConfigError(
+                f"schedule=onecycle needs at least {ONECYCLE_STEPS} steps, and epochs="
+                f"{config.epochs} of batch_size={config.batch_size} are {total}: more epochs, "
+                "smaller batches, or schedule=cosine"
+            )
+    elif config.warmup_epochs and not 0 < warmup < total:
+        taken = min(warmup, total - 1)
+        return [f"warmup_epochs={config.warmup_epochs:.4g} of {steps} steps: {taken} of {total}"]
+    return []
+
+
+def _learns(config):
+    """Whether a neuron layer has a number that is learned."""
+    return bool(NEURONS[config.neuron].numbers(neuron_options(config)))
+
+
+def _starts(config):
+    """Whether a decay comes from decay_init through decay_function."""
+    options = neuron_options(config)
+    return _learns(config) or None in (options.alpha, options.beta)
+
+
+def _told_of(key, more=lambda config: True, why=""):
+    """Of a key that only some neurons have: whether this one has, and does anything with it."""
+
+    def does(config, _):
+        has = key in {field.name for field in fields(NEURONS[config.neuron].options)}
+        return has and more(config)
+
+    return does, f"the neuron is told no {key}{why}"
+
+
+def _augments(config, *names):
+    return bool(set(names) & set(config.augment))
+
+
+def _scans(config):
+    """Whether the neuron runs as the plain scan while training."""
+    return config.membrane_bn or not config.fused
+
+
+def _untied(config):
+    return config.neuron != "tied"
+
+
+_TIED = ", or learns one number for both decays"
+_GIVEN = ", or both decays are given as they are"
+_EVENTS = (lambda c, _: SPECS[c.dataset].events, "the data set holds images, not events")
+_GPU = ("gpu", "cuda", "rocm")
+# Key: whether it does anything (config, platform), and why not where it does not.
+EFFECTS = {
+    **{
+        key: _told_of(key, _untied, _TIED)
+        for key in ("alpha", "beta", "learn_alpha", "learn_beta")
+    },
+    **{key: _told_of(key, _starts, _GIVEN) for key in ("decay_init", "decay_function")},
+    "per_channel": _told_of("per_channel", _learns, ", or learns nothing"),
+    "detach_reset": (lambda c, _: c.timesteps > 1, "with one timestep nothing follows a reset"),
+    "fused": (lambda c, _: not c.membrane_bn, "with membrane_bn the neuron is always a scan"),
+    "unroll": (lambda c, _: _scans(c), "the fused neuron is no scan"),
+    "kernel": (
+        lambda c, platform: platform in _GPU and not _scans(c) and c.dtype != "float64",
+        "Pallas runs the fused neuron, on a GPU, in float32 or bfloat16",
+    ),
+    "deterministic": (lambda _, platform: platform in _GPU, "only GPUs differ from run to run"),
+    "zero_init_residual": (
+        lambda c, _: "zero_init" in networks.own_options(c.model),
+        "the network has no residual branch",
+    ),
+    "warmup_epochs": (lambda c, _: c.schedule != "onecycle", "schedule=onecycle has its own rise"),
+    "nesterov": (lambda c, _: c.momentum > 0, "momentum is 0"),
+    "weight_decay_all": (lambda c, _: c.weight_decay > 0, "weight_decay is 0"),
+    "crop_padding": (lambda c, _: _augments(c, "crop"), "'crop' is not in augment"),
+    "cutout_size": (
+        lambda c, _: _augments(c, "cutout", "nda"), "neither 'cutout' nor 'nda' is in augment",
+    ),
+    "roll_pixels": (lambda c, _: _augments(c, "roll"), "'roll' is not in augment"),
+    "mixup": (lambda c, _: c.batch_size > c.accumulate, "a batch of one has nobody to mix with"),
+    "split_by": _EVENTS, "resize": _EVENTS, "skip_bad": _EVENTS,
+    "cache_dir": (
+        lambda c, _: SPECS[c.dataset].events or SPECS[c.dataset].streamed,
+        "nothing of the data set is cached",
+    ),
+    "partial_data": (
+        lambda c, _: SPECS[c.dataset].events or SPECS[c.dataset].streamed,
+        "the data set is whole or refused",
+    ),
+    "data_workers": (lambda c, _: SPECS[c.dataset].streamed, "the data set is not streamed"),
+    "data_dir": (lambda c, _: not c.dataset.startswith("digits"), "scikit-learn holds the digits"),
+}  # fmt: skip
+
+
+def without_effect(config, platform):
+    """A line for each key that was set, yet does nothing under the others, on this platform."""
+    for key, default in base_config().items():
+        does, reason = EFFECTS.get(key, (None, None))
+        if does and config[key] != default and not does(config, platform):
+            yield f"{key}={config[key]} has no effect: {reason}"
+
+
+def did_you_mean(word, known):
+    """' (did you mean ...?)', or nothing where no name is near."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

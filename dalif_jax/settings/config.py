@@ -1,0 +1,161 @@
+"""What the keys of a config stand for, and the config of a run as a file."""
+
+import json
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from dalif_jax.data import sets
+from dalif_jax.data.events.frames import FrameSettings
+from dalif_jax.settings.checks import (  # noqa: F401  names that are used as this module's
+    ConfigError,
+    check_steps,
+    did_you_mean,
+    loss_options,
+    network_options,
+    neuron_options,
+    own_options,
+    validate,
+    without_effect,
+)
+from dalif_jax.settings.keys import get_config as base_config
+
+# Where the data lies does not change a run.
+NOT_THE_RUN = ("data_dir", "cache_dir", "data_workers")
+# What a run may be continued with: how long, and what it leaves behind when.
+MAY_CHANGE = (
+    "epochs", "eval_every", "checkpoint_every", "keep", "log_every", "eval_batch_size", "mac_pj",
+    "ac_pj",
+)  # fmt: skip
+
+
+def frame_settings(config):
+    """FrameSettings of a config, for event sets; None for images."""
+    spec = sets.spec(config.dataset, config.frame_size)
+    if not spec.events:
+        return None
+    return FrameSettings(
+        config.timesteps, spec.shape[:2], config.split_by, config.resize, config.skip_bad
+    )
+
+
+def load_data(config):
+    """data.load of what a config names."""
+    return sets.load(
+        config.dataset,
+        config.data_dir,
+        config.validation_split,
+        frame_settings(config),
+        config.cache_dir,
+        config.partial_data,
+        config.frame_size,
+    )
+
+
+def fit_batches(config, devices):
+    """Round batches up to what `devices` share evenly.
+
+    For evaluation: a run trained on many devices is measured on what there is.
+    """
+    for key in ("eval_batch_size", "batch_size"):
+        parts = devices * (config.accumulate if key == "batch_size" else 1)
+        config[key] = -(-config[key] // parts) * parts
+
+
+def unknown_key(key, where):
+    """ConfigError for a key that the base config does not declare, with the nearest one."""
+    known = sorted(base_config().keys())
+    return ConfigError(
+        f"unknown config key {key!r} {where}{did_you_mean(key, known)}; "
+        f"every key is declared in dalif_jax/settings/keys.py"
+    )
+
+
+def to_json(config):
+    """Plain dict of a config: tuples as lists, unset keys as None."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def from_json(values, where):
+    """Config from what to_json wrote.
+
+    Raises:
+      ConfigError: a key this version does not know, or a value of another type.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} holds no settings but {values!r:.50}")
+    config = base_config()
+    for key, value in values.items():
+        if key not in config:
+            raise unknown_key(key, f"in {where}")
+        if value is None and config[key] is not None:
+            raise ConfigError(f"{key}=null in {where}: {type(config[key]).__name__} expected")
+        try:
+            if isinstance(config[key], ConfigDict):
+                config[key].update({name: _plain(own) for name, own in dict(value).items()})
+            else:
+                config[key] = _plain(value)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{key}={value!r:.50} in {where}: {error}") from error
+    return config
+
+
+def _plain(value):
+    return tuple(map(_plain, value)) if isinstance(value, list) else value
+
+
+def load(workdir):
+    """The config a run was started with.
+
+    Raises:
+      ConfigError: no readable config.json in `workdir`.
+    """
+    path = Path(workdir) / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"no run in {workdir}: {path} does not exist")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not readable as JSON: {error}") from error
+    return from_json(values, path)
+
+
+def claim(workdir, config):
+    """Write config.json into a new workdir, or check that an old one belongs to this config.
+
+    Keys of MAY_CHANGE may differ: they are printed, and written anew.
+
+    Raises:
+      ConfigError: the workdir holds a run of another config; lists the keys that differ.
+    """
+    path = Path(workdir) / "config.json"
+    if path.exists():
+        before, now = to_json(load(workdir)), to_json(config)
+        differing = {
+            key: f"  {key}: {before[key]!r} there, {now[key]!r} now"
+            for key in now
+            if before[key] != now[key] and key not in NOT_THE_RUN
+        }
+        refused = [line for key, line in differing.items() if key not in MAY_CHANGE]
+        if refused:
+            raise ConfigError(
+                f"{workdir} belongs to a run with another config:\n"
+                + "\n".join(refused)
+                + "\nuse another --workdir, or the same settings to continue that run"
+            )
+        if not differing:
+            return
+        print(f"{workdir} continues with changed settings:\n" + "\n".join(differing.values()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps(to_json(config), indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def identity(config):
+    """{key: value} of the settings that make a run the one it is, as plain values (JSON)."""
+    return {
+        key: value
+        for key, value in to_json(config).items()
+        if key not in NOT_THE_RUN and key not in MAY_CHANGE
+    }
