@@ -9,8 +9,10 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from dalif_jax.data import autoaugment as A
+from dalif_jax.data import pillow_operations
 from dalif_jax.data.augment import AUGMENTS, augment, normalize
-from dalif_jax.data.autoaugment import CIFAR10_POLICY, OPERATIONS
+from dalif_jax.data.autoaugment import CIFAR10_POLICY
+from dalif_jax.data.pillow_operations import OPERATIONS
 
 SIZES = ((32, 32), (24, 40))
 
@@ -108,7 +110,7 @@ def test_autocontrast_tables_of_all_ranges_are_pythons():
     scale = 255.0 / (high - low)
     v = np.arange(256)
     expected = np.clip(np.trunc(v * scale[:, None] + (-low * scale)[:, None]), 0, 255)
-    got = jax.jit(A._autocontrast_table)(
+    got = jax.jit(pillow_operations._autocontrast_table)(
         jnp.asarray(low, jnp.int32)[:, None], jnp.asarray(high, jnp.int32)[:, None]
     )
     np.testing.assert_array_equal(np.asarray(got), expected)

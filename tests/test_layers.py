@@ -29,7 +29,7 @@ ROOMS = [
 ]
 # The one place of an outside library: a file, or a whole room.
 ONLY_IN = {
-    "orbax": ["runs.checkpoint"],
+    "orbax": ["runs.checkpoint", "runs.saved_steps"],
     "matplotlib": ["analysis.figures", "analysis.watching"],
     "tensorboardX": ["runs.runlog"],
     "sklearn": ["data.sets", "data.events.moving_digits"],

@@ -102,16 +102,31 @@ def membrane_threshold(options, params, mean=0.0, variance=1.0):
 
 
 @dataclass(frozen=True)
-class DecayOptions(Options):
-    """Two decays, each learned or fixed."""
+class LearnedOptions(Options):
+    """Where a learned decay starts, and what it is a function of."""
 
     decay_function: str = "tanh"
     decay_init: float = 1.0  # raw scalar, before the decay function
+    per_channel: bool = False
+
+    def __post_init__(self):
+        """Raises ValueError: unknown decay function or surrogate."""
+        super().__post_init__()
+        if self.decay_function not in DECAY_FUNCTIONS:
+            raise ValueError(
+                f"unknown decay_function {self.decay_function!r}; known: "
+                f"{', '.join(DECAY_FUNCTIONS)}"
+            )
+
+
+@dataclass(frozen=True)
+class DecayOptions(LearnedOptions):
+    """Two decays, each learned or fixed."""
+
     learn_alpha: bool | None = None  # None: as the neuron's name says
     learn_beta: bool | None = None
     alpha: float | None = None  # fixed value where not learned; None: f(decay_init)
     beta: float | None = None
-    per_channel: bool = False
 
     # What a subclass stands for, and what it takes where nothing is given.
     fixed = {}  # noqa: RUF012  a class's own, never changed
@@ -121,14 +136,9 @@ class DecayOptions(Options):
         """Fill in what the name stands for, and refuse what contradicts it.
 
         Raises:
-          ValueError: unknown decay function or surrogate, or contradicting options.
+          ValueError: contradicting options, or as in LearnedOptions.
         """
         super().__post_init__()
-        if self.decay_function not in DECAY_FUNCTIONS:
-            raise ValueError(
-                f"unknown decay_function {self.decay_function!r}; known: "
-                f"{', '.join(DECAY_FUNCTIONS)}"
-            )
         for key, value in self.fixed.items():
             if getattr(self, key) not in (None, value):
                 raise ValueError(

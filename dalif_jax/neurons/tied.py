@@ -7,7 +7,7 @@
 Certain: the equation; the start is that of DA-LIF's own numbers.
 """
 
-from dalif_jax.neurons.linear import DALIF, DECAY_FUNCTIONS, DecayOptions, neuron, per
+from dalif_jax.neurons.linear import DALIF, DECAY_FUNCTIONS, LearnedOptions, neuron, per
 from dalif_jax.neurons.piece import Number
 
 
@@ -21,4 +21,4 @@ def decays(options, params):
     return k, 1.0 - k
 
 
-NEURON = neuron(decays, options=DecayOptions, numbers=numbers, title=DALIF)
+NEURON = neuron(decays, options=LearnedOptions, numbers=numbers, title=DALIF)

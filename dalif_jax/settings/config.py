@@ -16,8 +16,8 @@ from dalif_jax.settings.checks import (  # noqa: F401  names that are used as th
     neuron_options,
     own_options,
     validate,
-    without_effect,
 )
+from dalif_jax.settings.effects import without_effect  # noqa: F401
 from dalif_jax.settings.keys import get_config as base_config
 
 # Where the data lies does not change a run.

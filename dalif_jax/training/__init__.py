@@ -1,6 +1,7 @@
 """Training: the state of a run, its batches, its jitted steps."""
 
 from dalif_jax.training.batches import prepare
+from dalif_jax.training.counting import CONFUSION_UP_TO
 from dalif_jax.training.state import (
     TrainState,
     abstract_state,
@@ -11,7 +12,7 @@ from dalif_jax.training.state import (
     seed_key,
     weights_only,
 )
-from dalif_jax.training.steps import CONFUSION_UP_TO, Program, build_model, make_program
+from dalif_jax.training.steps import Program, build_model, make_program
 
 __all__ = [
     "CONFUSION_UP_TO", "Program", "TrainState", "abstract_state", "build_model", "first_not_finite",

@@ -1,9 +1,8 @@
 """Recordings converted to frames once, into a cache on disk that is memory-mapped from then on.
 
-A cache is a folder named after what it holds and a digest of everything that shapes it. It appears
-whole, by one rename; while it is made, its parts lie in `<folder>.partial`, each written at once,
-so that a conversion killed at any moment goes on from the parts that are there. A lock held by the
-kernel lets one process convert while others wait for it.
+A cache is a folder named after what it holds and a digest of all that shapes it. It appears whole,
+by one rename; while it is made, its parts lie in `<folder>.partial`, each written at once, and a
+conversion killed at any moment goes on from there. A lock of the kernel's makes others wait.
 """
 
 import contextlib

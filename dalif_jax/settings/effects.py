@@ -1,0 +1,90 @@
+"""Keys that do nothing under the others given: named, so that nobody waits for what they do."""
+
+from dataclasses import fields
+
+from dalif_jax import networks
+from dalif_jax.data.sets import SPECS
+from dalif_jax.neurons import NEURONS
+from dalif_jax.settings.checks import neuron_options
+from dalif_jax.settings.keys import get_config as base_config
+
+
+def _learns(config):
+    """Whether a neuron layer has a number that is learned."""
+    return bool(NEURONS[config.neuron].numbers(neuron_options(config)))
+
+
+def _starts(config):
+    """Whether a decay comes from decay_init through decay_function."""
+    options = neuron_options(config)
+    return _learns(config) or None in (getattr(options, "alpha", 1), getattr(options, "beta", 1))
+
+
+def _told_of(key, more=lambda config: True, why=""):
+    """Of a key that only some neurons have: whether this one has, and does anything with it."""
+
+    def does(config, _):
+        has = key in {field.name for field in fields(NEURONS[config.neuron].options)}
+        return has and more(config)
+
+    return does, f"the neuron has no {key} of its own{why}"
+
+
+def _augments(config, *names):
+    return bool(set(names) & set(config.augment))
+
+
+def _scans(config):
+    """Whether the neuron runs as the plain scan while training."""
+    return config.membrane_bn or not config.fused
+
+
+_GIVEN = ", or both decays are given as they are"
+_EVENTS = (lambda c, _: SPECS[c.dataset].events, "the data set holds images, not events")
+_GPU = ("gpu", "cuda", "rocm")
+# Key: whether it does anything (config, platform), and why not where it does not.
+EFFECTS = {
+    **{key: _told_of(key) for key in ("alpha", "beta", "learn_alpha", "learn_beta")},
+    **{key: _told_of(key, _starts, _GIVEN) for key in ("decay_init", "decay_function")},
+    "per_channel": _told_of("per_channel", _learns, ", or learns nothing"),
+    "detach_reset": (lambda c, _: c.timesteps > 1, "with one timestep nothing follows a reset"),
+    "fused": (lambda c, _: not c.membrane_bn, "with membrane_bn the neuron is always a scan"),
+    "unroll": (lambda c, _: _scans(c), "the fused neuron is no scan"),
+    "kernel": (
+        lambda c, platform: platform in _GPU and not _scans(c) and c.dtype != "float64",
+        "Pallas runs the fused neuron, on a GPU, in float32 or bfloat16",
+    ),
+    "deterministic": (lambda _, platform: platform in _GPU, "only GPUs differ from run to run"),
+    "zero_init_residual": (
+        lambda c, _: "zero_init" in networks.own_options(c.model),
+        "the network has no residual branch",
+    ),
+    "warmup_epochs": (lambda c, _: c.schedule != "onecycle", "schedule=onecycle has its own rise"),
+    "nesterov": (lambda c, _: c.momentum > 0, "momentum is 0"),
+    "weight_decay_all": (lambda c, _: c.weight_decay > 0, "weight_decay is 0"),
+    "crop_padding": (lambda c, _: _augments(c, "crop"), "'crop' is not in augment"),
+    "cutout_size": (
+        lambda c, _: _augments(c, "cutout", "nda"), "neither 'cutout' nor 'nda' is in augment",
+    ),
+    "roll_pixels": (lambda c, _: _augments(c, "roll"), "'roll' is not in augment"),
+    "mixup": (lambda c, _: c.batch_size > c.accumulate, "a batch of one has nobody to mix with"),
+    "split_by": _EVENTS, "resize": _EVENTS, "skip_bad": _EVENTS,
+    "cache_dir": (
+        lambda c, _: SPECS[c.dataset].events or SPECS[c.dataset].streamed,
+        "nothing of the data set is cached",
+    ),
+    "partial_data": (
+        lambda c, _: SPECS[c.dataset].events or SPECS[c.dataset].streamed,
+        "the data set is whole or refused",
+    ),
+    "data_workers": (lambda c, _: SPECS[c.dataset].streamed, "the data set is not streamed"),
+    "data_dir": (lambda c, _: not c.dataset.startswith("digits"), "scikit-learn holds the digits"),
+}  # fmt: skip
+
+
+def without_effect(config, platform):
+    """A line for each key that was set, yet does nothing under the others, on this platform."""
+    for key, default in base_config().items():
+        does, reason = EFFECTS.get(key, (None, None))
+        if does and config[key] != default and not does(config, platform):
+            yield f"{key}={config[key]} has no effect: {reason}"

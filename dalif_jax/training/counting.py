@@ -1,0 +1,67 @@
+"""The eval step: what a run's network does with a batch, counted, not averaged."""
+
+import jax.numpy as jnp
+
+from dalif_jax import losses, networks, neurons
+from dalif_jax.analysis import summary
+from dalif_jax.training.batches import prepare
+
+CONFUSION_UP_TO = 128  # classes: beyond, the table of right classes and answers is not for eyes
+
+
+def eval_step_of(model, spec, dtype, timesteps):
+    """The eval step of make_program: sums over the valid examples.
+
+    `loss` (of the time-averaged logits, whatever the run's), `correct`, `examples`; int32 counts
+    [H, W], summed over batch, time and channels: `spikes` {neuron layer}, the sum of what it gave
+    where that is integers, else how many are not zero, and `nonzero` {convolution or linear layer},
+    the values of its input that are not zero; `amount`, their sums where neurons give integers
+    above 1. `confusion` int32 [right class, answer], up to CONFUSION_UP_TO classes.
+    """
+
+    def eval_step(state, images, labels, indices, valid):
+        if not spec.streamed:
+            images, labels = images[indices], labels[indices]
+        x = prepare(images, spec, dtype)
+        params = state.params if state.ema is None else state.ema
+        variables = {"params": params, "batch_stats": state.batch_stats}
+
+        def count(values, whole=False):  # [B, T, H, W, C] -> [H, W], [B, T, K] -> []
+            mask = valid.reshape(-1, *[1] * (values.ndim - 1))
+            there = jnp.where(mask, values, 0) if whole else (values != 0) & mask
+            return there.sum((0, 1, -1), dtype=jnp.int32)
+
+        taken = {"nonzero": {}, "amount": {}}
+        levels = {}
+
+        def watch(call, args, kwargs, context):
+            module = context.module
+            kind, name = networks.layer_kind(module), "/".join(module.path)
+            if context.method_name == "__call__" and kind in ("conv", "linear"):
+                taken["nonzero"][name] = count(args[0])
+                if any(level > 1 for level in levels.values()):
+                    taken["amount"][name] = count(args[0], whole=True)
+            elif kind == "neuron":
+                levels[name] = neurons.of(module.options).levels
+            return call(*args, **kwargs)
+
+        with summary.watching(watch):
+            logits, taps, _ = networks.tapped(
+                model, variables, x, ("spikes",), train=False, timesteps=timesteps
+            )
+        loss = losses.time_averaged_cross_entropy(logits, labels)
+        confusion = {}
+        if spec.classes <= CONFUSION_UP_TO:
+            table = jnp.zeros((spec.classes,) * 2, jnp.int32)
+            answers = losses.time_average(logits).argmax(-1)
+            confusion["confusion"] = table.at[labels, answers].add(valid.astype(jnp.int32))
+        return confusion | taken | {
+            "loss": jnp.where(valid, loss, 0.0).sum(),
+            "correct": (losses.correct(logits, labels) & valid).sum(dtype=jnp.int32),
+            "examples": valid.sum(dtype=jnp.int32),
+            "spikes": {
+                name: count(tap["spikes"], whole=levels[name] > 1) for name, tap in taps.items()
+            },
+        }  # fmt: skip
+
+    return eval_step
