@@ -22,7 +22,7 @@ from dalif_jax.analysis import summary
 from dalif_jax.data import sets
 from dalif_jax.data.events import recordings
 from dalif_jax.data.feed import feed_of
-from dalif_jax.runs import compiler, report
+from dalif_jax.runs import compiler, init_from, report
 from dalif_jax.runs.checkpoint import CheckpointError, Checkpoints
 from dalif_jax.runs.command import (
     NonFinite,
@@ -67,6 +67,9 @@ def main(_):
     spec = sets.spec(settings.dataset, settings.frame_size)
     shape = (settings.timesteps, *spec.shape)
     print(summary.table(summary.layers(training.build_model(settings), shape)))
+    taken = None
+    if settings.init_from and not (workdir and any(Path(workdir, "checkpoints").glob("[0-9]*"))):
+        taken = weights_from(settings, workdir)
     if flags.FLAGS.dry_run:
         return
     if not workdir:
@@ -78,10 +81,24 @@ def main(_):
         )
 
     with only_one(workdir):
-        train(settings, workdir, shape)
+        train(settings, workdir, shape, taken)
 
 
-def train(settings, workdir, shape):
+def weights_from(settings, workdir):
+    """What this run's network takes from init_from, which is said."""
+    source = folder(settings.init_from, "config.init_from")
+    if workdir and Path(source).resolve() == Path(workdir).resolve():
+        raise config.ConfigError("init_from is this run's own workdir, which continues by itself")
+    program = training.make_program(settings, 1, training.make_mesh())
+    shapes = training.abstract_state(program)
+    taken, lines = init_from.fit(
+        init_from.read(source), {"params": shapes.params, "batch_stats": shapes.batch_stats}
+    )
+    print("\n".join(lines))
+    return taken
+
+
+def train(settings, workdir, shape, taken=None):
     """Train what a checked config says, from where the workdir stands, and measure the result."""
     # ---- Data: whole on every device, where a step gathers its batch, or streamed from disk.
     if flags.FLAGS.download:
@@ -116,6 +133,8 @@ def train(settings, workdir, shape):
         # ---- State: the newest checkpoint that is whole, else the seed's initial weights.
         restored = checkpoints.restore_newest(training.abstract_state(program))
         step, state, extra = restored or (0, program.init(), None)
+        if taken and not restored:
+            state = init_from.start(workdir, state, taken, program.replicated)
         extra = extra or {}
         if restored:
             print(f"continuing {workdir} after step {step}")

@@ -85,7 +85,8 @@ def page(settings, report, nir_note):
         "",
         f"A spiking network of {title or f'`{settings.neuron}`'} neurons, T = "
         f"{settings.timesteps}, {report['parameters']:,} parameters, trained by dalif_jax with the "
-        "settings in `config.json`.",
+        "settings in `config.json`"
+        + (f", from the weights of `{settings.init_from}`." if settings.init_from else "."),
         "",
         "| split | examples | accuracy |",
         "|---|---|---|",
@@ -129,6 +130,27 @@ def agreement(stated, measured):
     )
 
 
+def flat_shapes(tree):
+    """{"a/b/c": (shape, dtype)} of nested dicts of what has both."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {"/".join(key.key for key in path): (leaf.shape, leaf.dtype) for path, leaf in leaves}
+
+
+def weights(folder):
+    """{"params/a/b/c": NumPy array} of a card, its batch_stats among them.
+
+    Raises:
+      CardError: the file is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(Path(folder) / "weights.safetensors")
+    except (SafetensorError, ValueError, OSError) as error:
+        raise CardError(f"{folder} is damaged: {error}") from error
+
+
 def load(folder):
     """Read a model card.
 
@@ -137,9 +159,6 @@ def load(folder):
     Raises:
       CardError: a file is missing or damaged, or weights and config do not belong together.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     folder = Path(folder)
     for name in ("weights.safetensors", "config.json", "eval.json"):
         if not (folder / name).is_file():
@@ -147,19 +166,16 @@ def load(folder):
     settings = config.load(folder)
     config.fit_batches(settings, jax.device_count())
     config.validate(settings, jax.device_count())
+    arrays = weights(folder)
     try:
-        weights = load_file(folder / "weights.safetensors")
         report = json.loads((folder / "eval.json").read_text())
-    except (SafetensorError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise CardError(f"{folder} is damaged: {error}") from error
     program = training.make_program(settings, 1, training.make_mesh())
     shapes = jax.eval_shape(program.init)
     expected = {"params": shapes.params, "batch_stats": shapes.batch_stats}
-    wanted = {
-        "/".join(key.key for key in path): (leaf.shape, leaf.dtype)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(expected)
-    }
-    found = {name: (array.shape, array.dtype) for name, array in weights.items()}
+    wanted = flat_shapes(expected)
+    found = {name: (array.shape, array.dtype) for name, array in arrays.items()}
     for name in [*wanted, *found]:
         if wanted.get(name) != found.get(name):
             raise CardError(
@@ -167,7 +183,7 @@ def load(folder):
                 f"{wanted.get(name, 'nothing')} by config.json"
             )
     variables = jax.tree_util.tree_map_with_path(
-        lambda path, _: weights["/".join(key.key for key in path)], expected
+        lambda path, _: arrays["/".join(key.key for key in path)], expected
     )
     state = training.TrainState(
         np.int32(report["step"]), variables["params"], variables["batch_stats"], (), None

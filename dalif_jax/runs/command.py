@@ -25,7 +25,7 @@ from dalif_jax.settings import config, recipes
 
 # What a run keeps in its workdir under these names, beside PNG figures.
 FOLDERS = ("checkpoints", "tensorboard")
-FILES = (".lock", "config.json", "metrics.jsonl", "eval.json", "report.html")
+FILES = (".lock", "config.json", "init_from.json", "metrics.jsonl", "eval.json", "report.html")
 
 
 class NonFinite(RuntimeError):

@@ -81,6 +81,30 @@ class SavedSteps:
             )
         return state, record["extra"]
 
+    def weights(self, step):
+        """{"params", "batch_stats"} of a step as NumPy arrays, whatever network they are of; the
+        averaged weights where there are any.
+
+        Raises:
+          Damaged: the step is missing, or its files are not what was written.
+        """
+        saved = self._folders.record(step, ours=False)["digest"]
+        try:
+            tree = ocp.PyTreeCheckpointHandler().restore(
+                self._folders.plain() / str(step) / "state"
+            )
+        except Exception as error:
+            text = self._folders.said(error)
+            raise Damaged(f"step {step} of {self.folder} cannot be read: {text}") from error
+        found = {name: tree[name] for name in ("params", "batch_stats", "ema") if tree.get(name)}
+        for path, values in digest(found).items():
+            # A dict here, a field of the state there.
+            name, rest = path[2:].split("']", 1)
+            if saved.get(f".{name}{rest}") != values:
+                raise Damaged(f"step {step} of {self.folder} is damaged: {path} was not saved so")
+        params = found.get("ema") or found["params"]
+        return {"params": params, "batch_stats": found.get("batch_stats", {})}
+
     def restore_newest(self, like):
         """The newest step that is whole: (step, state, extra), or None in a new folder.
 

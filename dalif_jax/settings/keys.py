@@ -52,6 +52,9 @@ def get_config():
     for piece in PIECES:
         config[f"{piece}_options"] = ConfigDict()
 
+    # What is started from: the weights of a card or of a run's workdir, where they fit.
+    config.init_from = ""
+
     # The schedule and the optimizer: SGD (paper, IV-A2).
     config.epochs = 1000
     config.batch_size = 128  # of a step, over all devices
