@@ -16,7 +16,8 @@ from dalif_jax.runs.checkpoint import Checkpoints
 from dalif_jax.settings import config
 from dalif_jax.settings.keys import get_config
 
-SMALL = ("--config.model=tiny", "--config.timesteps=2", "--config.epochs=2")
+SMALL = ("--config.model=tiny", "--config.timesteps=2", "--config.epochs=2",
+         "--config.warmup_epochs=0.0")  # fmt: skip
 
 
 def train(workdir, *words):
@@ -63,7 +64,8 @@ def test_what_does_not_fit_stays_new_and_everything_is_named(tmp_path, source):
     """Frames of events have two channels, and this one channel a neuron: the first convolution is
     another shape, decays too; a third layer of weights is not there."""
     code, out = run(
-        "train.py", "--config=configs/digits_dvs.py", "--dry_run", *SMALL, "--config.per_channel=True",
+        "train.py", "--config=configs/digits_dvs.py", "--dry_run", *SMALL,
+        "--config.per_channel=True",
         f"--config.init_from={source / 'card'}", "--config.dtype=float64", "--config.model=mini",
     )  # fmt: skip
     assert code == 0, out

@@ -60,7 +60,7 @@ def fit(weights, shapes):
       ({path: array in the network's dtype}, lines that say what was taken, what is new, and what
       is not used).
     Raises:
-      ConfigError: nothing fits.
+      ConfigError: no kernel fits.
     """
     wanted = card.flat_shapes(shapes)
     taken, new, cast = {}, [], set()
@@ -75,7 +75,7 @@ def fit(weights, shapes):
             if found.dtype != dtype:
                 cast.add(f"{found.dtype} to {dtype}")
     unused = [f"  not used: {p} {a.shape}" for p, a in weights.arrays.items() if p not in wanted]
-    if not any(path.startswith("params/") for path in taken):
+    if not any(path.endswith("/kernel") for path in taken):  # a bias for so many classes is nothing
         raise config.ConfigError(
             f"init_from: of {weights.what} nothing fits this network; it has "
             f"{', '.join(list(weights.arrays)[:3])} ..., this one {', '.join(list(wanted)[:3])} ..."

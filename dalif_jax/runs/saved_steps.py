@@ -90,9 +90,14 @@ class SavedSteps:
         """
         saved = self._folders.record(step, ours=False)["digest"]
         try:
-            tree = ocp.PyTreeCheckpointHandler().restore(
-                self._folders.plain() / str(step) / "state"
+            path, handler = (
+                self._folders.plain() / str(step) / "state",
+                ocp.PyTreeCheckpointHandler(),
             )
+            to_host = jax.tree.map(
+                lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(path).tree
+            )
+            tree = handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=to_host))
         except Exception as error:
             text = self._folders.said(error)
             raise Damaged(f"step {step} of {self.folder} cannot be read: {text}") from error
