@@ -60,11 +60,12 @@ def main(_):
     accelerator_warning()
     compilation_cache()
     compiler.check()
+    config.find(settings)
     config.validate(settings, count)
     jax.config.update("jax_enable_x64", settings.dtype == "float64")
     for line in config.without_effect(settings, jax.default_backend()):
         print(line)
-    spec = sets.spec(settings.dataset, settings.frame_size)
+    spec = sets.spec(settings.dataset, settings.frame_size, settings.found)
     shape = (settings.timesteps, *spec.shape)
     print(summary.table(summary.layers(training.build_model(settings), shape)))
     taken = None

@@ -83,7 +83,7 @@ def claims(records, start):
 
 def start(decay_function, decay_init):
     """{decay: value before training}: both start at f(decay_init)."""
-    from dalif_jax.neurons import DECAY_FUNCTIONS
+    from dalif_jax.neurons.linear import DECAY_FUNCTIONS
 
     value = float(DECAY_FUNCTIONS[decay_function](float(decay_init)))
     return {"alpha": value, "beta": value}

@@ -60,7 +60,7 @@ def main():
     jax.config.update("jax_enable_x64", True)
     settings.data_dir = given.data_dir
     split = config.load_data(settings)["test"]
-    spec = sets.spec(settings.dataset, settings.frame_size)
+    spec = sets.spec(settings.dataset, settings.frame_size, settings.found)
     options = config.neuron_options(settings)
     model = networks.build(settings.model, spec.classes, options, jnp.float64)
     variables = jax.tree.map(

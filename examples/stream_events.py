@@ -32,7 +32,7 @@ def load(workdir):
     settings = config.load(workdir)
     config.fit_batches(settings, 1)
     config.validate(settings)
-    if not sets.SPECS[settings.dataset].events:
+    if not sets.spec(settings.dataset, found=settings.found).events:
         raise config.ConfigError(
             f"{workdir} is a run on {settings.dataset}, which holds images; events come from "
             + ", ".join(name for name, spec in sets.SPECS.items() if spec.events)
@@ -51,7 +51,7 @@ def load(workdir):
 
 def bins(recording, source, settings):
     """The frames [1, H, W, 2] of a recording one after the other, as its events arrive."""
-    spec = sets.spec(settings.dataset, settings.frame_size)
+    spec = sets.spec(settings.dataset, settings.frame_size, settings.found)
     seen = recordings.read(recording, source)
     for start, stop in events.slices(seen, settings.timesteps, settings.split_by):
         frame = np.zeros((1, *spec.shape), np.uint32)
@@ -95,7 +95,7 @@ def main(_):
     frames = [frame for _, frame in pairs]
     for (count, _), logits in zip(pairs, answers(settings, model, variables, frames), strict=True):
         print(f"{count:6,} events  so far class {logits.argmax()}")
-    spec = sets.spec(settings.dataset, settings.frame_size)
+    spec = sets.spec(settings.dataset, settings.frame_size, settings.found)
     whole = training.prepare(np.concatenate(frames)[None], spec, settings.dtype)
     batch = np.asarray(model.apply(variables, whole, train=False)[0][0], np.float64).mean(0)
     print(

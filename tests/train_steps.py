@@ -13,6 +13,7 @@ import numpy as np
 
 from configs.base import get_config
 from dalif_jax import training
+from dalif_jax.data import sets
 from dalif_jax.losses import LOSSES
 from dalif_jax.neurons import NEURONS
 from dalif_jax.runs import compiler
@@ -76,7 +77,7 @@ def train_step(keys):
     with config.unlocked():
         config.update({"dtype": "float64", "timesteps": 2, "batch_size": 4, "augment": (), **keys})
     program = training.make_program(config, 1, training.make_mesh(jax.devices()[:1]))
-    spec = training.data.spec(config.dataset, config.frame_size)
+    spec = sets.spec(config.dataset, config.frame_size)
     draw = np.random.default_rng(0)
     shape = (config.timesteps, *spec.shape) if spec.events else spec.shape
     images = draw.integers(0, 8 if spec.events else 256, (config.batch_size, *shape), np.uint8)

@@ -28,6 +28,7 @@ NAMES = {
 }  # fmt: skip
 
 
-def names(dataset):
-    """The names of a set's classes, None where they have none but their numbers, as digits."""
-    return NAMES.get(dataset)
+def names(dataset, found=None):
+    """The names of a set's classes, None where they have none but their numbers, as digits; `found`
+    as in sets.spec."""
+    return tuple(found["classes"]) if found else NAMES.get(dataset)

@@ -4,6 +4,7 @@ The order is a pure function of (seed, step), so a run that continues at step k 
 one that was never stopped sees, and nothing about the data needs saving.
 """
 
+import functools
 import importlib.util
 from fractions import Fraction
 from typing import NamedTuple
@@ -12,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dalif_jax.data import cifar, imagenet
-from dalif_jax.data.events import frames, recordings
+from dalif_jax.data import arrays, cifar, image_folder, imagenet, own
+from dalif_jax.data.events import frames, own_recordings, recordings
 from dalif_jax.data.events.events import DataError
 
 ORDER = 2  # the stream of randomness that shuffles; training/steps.py uses others of the same seed
@@ -33,6 +34,7 @@ class Spec(NamedTuple):
     std: tuple[float, ...] = ()
     streamed: bool = False  # from disk while training, for it fits no device
     mirrored: str = "itself"  # the class of a mirror image: itself, another, or none
+    own: bool = False  # somebody's own: what it is, is found, see `look`
 
     @property
     def events(self):
@@ -61,13 +63,16 @@ SPECS = {
     # A right hand becomes a left one, and clockwise counter clockwise.
     "dvsgesture": Spec((128, 128, 2), 11, 1176, 288, mirrored="another"),
     "dvsgesture_tonic": Spec((128, 128, 2), 11, 1077, 264, mirrored="another"),
+    "image_folder": Spec((0, 0, 0), 0, 0, 0, (0.0,), (1.0,), own=True),
+    "arrays": Spec((0, 0, 0), 0, 0, 0, (0.0,), (1.0,), own=True),
+    "event_folder": Spec((0, 0, 2), 0, 0, 0, own=True),
 }
 # fmt: on
 
 
-def spec(name, frame_size=0):
+def spec(name, frame_size=0, found=None):
     """Spec of a data set; `frame_size` is the side of an event set's frames or of ImageNet's
-    crops, 0 the usual one.
+    crops, 0 the usual one; `found` what `look` found, by name, of a set of one's own.
 
     Raises:
       DataError: unknown name, or a frame_size for a set of images of one size.
@@ -75,6 +80,13 @@ def spec(name, frame_size=0):
     if name not in SPECS:
         raise DataError(f"unknown dataset {name!r}; known: {', '.join(SPECS)}")
     known = SPECS[name]
+    if known.own and found:
+        known = known._replace(
+            classes=len(found["classes"]),
+            **{key: found[key] for key in ("shape", "train", "test", "mean", "std")},
+        )
+        if not known.events:
+            return known
     if not frame_size:
         return known
     if not known.events and not known.streamed:
@@ -93,6 +105,7 @@ def load(
     cache_dir="",
     partial=False,
     frame_size=0,
+    found=None,
 ):
     """Read a data set whole, or open it where it streams; nothing is ever downloaded.
 
@@ -104,7 +117,7 @@ def load(
       settings: frames.FrameSettings, for sets of event cameras.
       cache_dir: where their frames are kept, see frames.load.
       partial: use what there is when some of an event set or of ImageNet is missing.
-      frame_size: as in `spec`.
+      frame_size, found: as in `spec`.
     Returns:
       {"train": Split, "test": Split}, with "validation" where a share is held out and
       "unseen_writers" for digits. Images are uint8 [N, H, W, C], frames of events
@@ -112,9 +125,15 @@ def load(
     Raises:
       DataError: unknown, missing or damaged data, or an impossible validation_split.
     """
-    known = spec(name, frame_size)
+    known = spec(name, frame_size, found)
     hold_out(known.train, validation_split)  # refuses an impossible share before anything is read
-    if known.events:
+    if known.own and name != "event_folder":
+        splits, now = look_at_images(name, data_dir, frame_size)
+        still(name, data_dir, found, now)
+        splits = {part: Split(*arrays) for part, arrays in splits.items()}
+    elif known.events:
+        if known.own:
+            still(name, data_dir, found, look(name, data_dir))
         splits = event_frames(name, data_dir, settings, cache_dir, partial)
     elif known.streamed:
         splits = imagenet.load(name, data_dir, known, cache_dir, partial)
@@ -137,6 +156,45 @@ def load(
         splits["train"] = Split(images[~held], labels[~held])
         splits["validation"] = Split(images[held], labels[held])
     return splits
+
+
+def look(name, data_dir, frame_size=0):
+    """own.Found of a set of one's own, its statistics measured on the training set.
+
+    Raises:
+      DataError: there is no such set; says what was wrong with which file.
+    """
+    if name == "event_folder":
+        source, classes = own_recordings.look(data_dir)
+        train, test = (len(source.splits[part]) for part in ("train", "test"))
+        return own.Found((*source.sensor, 2), classes, train, test)
+    splits, found = look_at_images(name, data_dir, frame_size)
+    if found.timesteps:
+        return found
+    mean, std = own.statistics(splits["train"][0])
+    return found._replace(mean=mean, std=std)
+
+
+@functools.lru_cache(maxsize=1)  # what is looked at is then trained on
+def look_at_images(name, data_dir, frame_size=0):
+    """(splits, Found without statistics)."""
+    if name == "arrays":
+        if frame_size:
+            raise DataError(f"frame_size={frame_size}: the images of arrays have one size")
+        return arrays.arrays(data_dir)
+    return image_folder.image_folder(data_dir, frame_size)
+
+
+def still(name, data_dir, found, now):
+    """Raise DataError where a set of one's own is not what it was when the run began."""
+    for key in ("shape", "classes", "train", "test"):
+        before, after = (tuple(v) if key in ("shape", "classes") else v
+                         for v in (found[key], getattr(now, key)))  # fmt: skip
+        if before != after:
+            raise DataError(
+                f"{name}: {data_dir} is not what the run began with: {key} {before} then, {after} "
+                "now"
+            )
 
 
 def size(split):

@@ -53,7 +53,7 @@ def export(folder, settings, model, state, report, nir=True):
     (folder / "weights.safetensors").write_bytes(weights)
     (folder / "config.json").write_text(json.dumps(config.to_json(settings), indent=2) + "\n")
     (folder / "eval.json").write_text(json.dumps(report, indent=2) + "\n")
-    spec = sets.spec(settings.dataset, settings.frame_size)
+    spec = sets.spec(settings.dataset, settings.frame_size, settings.found)
     nir_note = "`network.nir` is the same network for other tools."
     (folder / "network.nir").unlink(missing_ok=True)
     if nir:

@@ -57,7 +57,7 @@ def write(workdir, settings, values, state, feed, number=0):
     note = checkpoint_words(values, records)
     example, label = feed.example(number)
     inside = look_inside(state, example, settings, list(values["layers"]))
-    names = classes.names(settings.dataset)
+    names = classes.names(settings.dataset, settings.found)
     file = lambda stem: workdir / f"{named(stem, which)}.png"  # noqa: E731
     drawn = [
         watching.sample(example, inside, int(label), file(f"sample_{number}"), names, note),
@@ -246,7 +246,7 @@ def energy_table(values):
 def changed(settings):
     """The settings that differ from the base config, a line each."""
     base, own = config.to_json(base_config()), config.to_json(settings)
-    spec = sets.SPECS[settings.dataset]
+    spec = sets.spec(settings.dataset, found=settings.found)
     kept = {key: value for key, value in own.items() if value != base[key] or key == "model"}
     return [f"{key} = {value!r}" for key, value in kept.items()] + [f"# {spec.classes} classes"]
 

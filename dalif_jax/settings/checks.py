@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import NamedTuple
 
 from dalif_jax import attention, losses, networks, neurons, norms
+from dalif_jax.data import sets
 from dalif_jax.data.augment import AUGMENTS
 from dalif_jax.data.events.event_augment import EVENT_AUGMENTS
 from dalif_jax.data.events.events import RESIZES, SPLITS_BY
@@ -153,7 +154,7 @@ def validate(config, devices=1):
     for key, allowed in RANGES.items():
         if config[key] not in allowed:
             raise ConfigError(f"{key}={config[key]} must be {allowed}")
-    spec = SPECS[config.dataset]
+    spec = spec_of(config)
     augments = EVENT_AUGMENTS if spec.events else AUGMENTS
     for name in config.augment:
         if not isinstance(name, str) or name not in augments:
@@ -180,6 +181,20 @@ def validate(config, devices=1):
         raise ConfigError(f"norm={config.norm} with neuron={config.neuron}: {refused}")
 
 
+def spec_of(config):
+    """sets.Spec of a config's set. Raises ConfigError for one of one's own not looked into."""
+    known = SPECS[config.dataset]
+    if not known.own:
+        return known
+    try:
+        return sets.spec(config.dataset, 0, config.found.to_dict())
+    except (AttributeError, KeyError, TypeError, ValueError):
+        what = "found holds what is no set's"
+    if not config.found:
+        what = "nobody has looked into it; `find` does, as train.py and eval.py"
+    raise ConfigError(f"dataset={config.dataset}: {what}")
+
+
 def _check_flip(dataset):
     if SPECS[dataset].mirrored == "another":
         raise ConfigError(
@@ -195,12 +210,12 @@ def _check_flip(dataset):
 
 
 def _check_sizes(config, spec):
-    if config.frame_size and not (spec.events or spec.streamed):
+    if config.frame_size and not (spec.events or spec.streamed or spec.own):
         raise ConfigError(
             f"frame_size={config.frame_size} is for event cameras and imagenet, "
             f"not {config.dataset}"
         )
-    side = config.frame_size or spec.shape[0]
+    side = config.frame_size or min(spec.shape[:2])
     own = check_own(config, "model")
     if not networks.last_side(config.model, side, **own):
         works = [n for n in range(1, 513) if networks.last_side(config.model, n, **own)]

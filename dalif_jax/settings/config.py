@@ -31,7 +31,7 @@ MAY_CHANGE = (
 
 def frame_settings(config):
     """FrameSettings of a config, for event sets; None for images."""
-    spec = sets.spec(config.dataset, config.frame_size)
+    spec = sets.spec(config.dataset, config.frame_size, config.found)
     if not spec.events:
         return None
     return FrameSettings(
@@ -49,7 +49,34 @@ def load_data(config):
         config.cache_dir,
         config.partial_data,
         config.frame_size,
+        config.found,
     )
+
+
+def find(config):
+    """Look into a set of one's own, and keep what it holds in the config's `found`.
+
+    Raises:
+      ConfigError: statistics or timesteps that do not fit it; sets.DataError: there is no such set.
+    """
+    known = sets.SPECS.get(config.dataset)
+    if not (known and known.own):
+        return
+    found = sets.look(config.dataset, config.data_dir, config.frame_size)
+    if found.timesteps and found.timesteps != config.timesteps:
+        raise ConfigError(
+            f"timesteps={config.timesteps}, but the frames in {config.data_dir} are "
+            f"{found.timesteps} each; --config.timesteps={found.timesteps} takes them"
+        )
+    for key in ("mean", "std"):
+        if given := config[f"data_{key}"]:
+            if len(given) != len(found.mean) or (key == "std" and min(given) <= 0):
+                raise ConfigError(
+                    f"data_{key}={given}: {len(found.mean)} numbers expected, one a channel"
+                    + (", above 0" if key == "std" else "")
+                )
+            found = found._replace(**{key: tuple(map(float, given))})
+    config.found = ConfigDict(found._asdict())
 
 
 def fit_batches(config, devices):

@@ -3,9 +3,8 @@
 from dataclasses import fields
 
 from dalif_jax import networks
-from dalif_jax.data.sets import SPECS
 from dalif_jax.neurons import NEURONS
-from dalif_jax.settings.checks import neuron_options
+from dalif_jax.settings.checks import neuron_options, spec_of
 from dalif_jax.settings.keys import get_config as base_config
 
 
@@ -40,7 +39,7 @@ def _scans(config):
 
 
 _GIVEN = ", or both decays are given as they are"
-_EVENTS = (lambda c, _: SPECS[c.dataset].events, "the data set holds images, not events")
+_EVENTS = (lambda c, _: spec_of(c).events, "the data set holds images, not events")
 _GPU = ("gpu", "cuda", "rocm")
 # Key: whether it does anything (config, platform), and why not where it does not.
 EFFECTS = {
@@ -70,14 +69,18 @@ EFFECTS = {
     "mixup": (lambda c, _: c.batch_size > c.accumulate, "a batch of one has nobody to mix with"),
     "split_by": _EVENTS, "resize": _EVENTS, "skip_bad": _EVENTS,
     "cache_dir": (
-        lambda c, _: SPECS[c.dataset].events or SPECS[c.dataset].streamed,
+        lambda c, _: spec_of(c).events or spec_of(c).streamed,
         "nothing of the data set is cached",
     ),
     "partial_data": (
-        lambda c, _: SPECS[c.dataset].events or SPECS[c.dataset].streamed,
+        lambda c, _: spec_of(c).events or spec_of(c).streamed,
         "the data set is whole or refused",
     ),
-    "data_workers": (lambda c, _: SPECS[c.dataset].streamed, "the data set is not streamed"),
+    "data_workers": (lambda c, _: spec_of(c).streamed, "the data set is not streamed"),
+    **{
+        key: (lambda c, _: spec_of(c).own and not spec_of(c).events, "the set's own are known")
+        for key in ("data_mean", "data_std")
+    },
     "data_dir": (lambda c, _: not c.dataset.startswith("digits"), "scikit-learn holds the digits"),
 }  # fmt: skip
 

@@ -22,8 +22,12 @@ def get_config():
     config.norm = "batch"
     config.attention = "none"  # on the current before a neuron
     config.loss = "cross_entropy"  # of the time-averaged logits; tet: of every timestep's
-    config.dataset = "cifar10"  # digits, cifar10 100, imagenet; events: see below
+    config.dataset = "cifar10"  # digits, cifar10 100, imagenet; events: see below; one's own:
+    #                            image_folder, arrays, event_folder, in data_dir
     config.data_dir = ""  # "": the environment's TFDS_DATA_DIR, else ~/tensorflow_datasets
+    config.data_mean = ()  # of an own set's pixels, 0 to 1, a number a channel; (): measured
+    config.data_std = ()
+    config.found = ConfigDict()  # what an own set holds: the programs look, and write it here
     config.timesteps = 2
     config.seed = 3407  # of the initial weights, the data order and the augmentation
     config.dtype = "float32"  # of convolutions and activations: float32, bfloat16, float64
@@ -97,6 +101,6 @@ def get_config():
     config.ac_pj = 0.9  # of an accumulate
     config.log_every = 50  # steps between progress lines and metrics records
     config.lock()
-    for piece in PIECES:
-        config[f"{piece}_options"].unlock()
+    for key in ("found", *(f"{piece}_options" for piece in PIECES)):
+        config[key].unlock()
     return config

@@ -27,7 +27,7 @@ class Structure(NamedTuple):
 
 def structure_of(model, config):
     """The Structure of a config's network."""
-    spec = sets.spec(config.dataset, config.frame_size)
+    spec = sets.spec(config.dataset, config.frame_size, config.found)
     shape = (config.timesteps, *spec.shape)
     return Structure(
         neuron_layers(model, shape), operations.operations(model, shape, not spec.events)

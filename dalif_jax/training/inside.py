@@ -29,7 +29,7 @@ def look_inside(state, image, config, layers):
     Returns:
       Inside.
     """
-    spec = sets.spec(config.dataset, config.frame_size)
+    spec = sets.spec(config.dataset, config.frame_size, config.found)
     # On the host first: one of several processes asks this alone, of one of its devices.
     params = jax.device_get(state.params if state.ema is None else state.ema)
     stats = jax.device_get(state.batch_stats)

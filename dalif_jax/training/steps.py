@@ -54,7 +54,7 @@ def build_model(config, mesh=None):
     """The network of a config, to be trained on `mesh`."""
     return networks.build(
         config.model,
-        sets.spec(config.dataset, config.frame_size).classes,
+        sets.spec(config.dataset, config.frame_size, config.found).classes,
         neuron_options(config),
         jnp.dtype(config.dtype),
         norm=config.norm,
@@ -82,7 +82,7 @@ def make_program(config, steps_per_epoch, mesh):
       indices int32 [B] (None for a set that streams), valid bool [B]; returns sums over the valid
       examples, see `eval_step_of`.
     """
-    spec = sets.spec(config.dataset, config.frame_size)
+    spec = sets.spec(config.dataset, config.frame_size, config.found)
     model = build_model(config, mesh)
     schedule = make_schedule(config, steps_per_epoch)
     optimizer = make_optimizer(config, schedule)

@@ -7,6 +7,7 @@ import re
 
 from dalif_jax.data.events import moving_digits
 from dalif_jax.data.events.events import DataError
+from dalif_jax.data.events.own_recordings import event_folder
 from dalif_jax.data.events.shelf import Recording, Shelf, Source, files_below, lines_of
 
 CIFAR_CLASSES = (
@@ -219,4 +220,5 @@ LAYOUTS = {
     "dvsgesture_tonic": dvsgesture_tonic,
     "nmnist": nmnist,
     "digits_dvs": digits_dvs,
+    "event_folder": event_folder,
 }
