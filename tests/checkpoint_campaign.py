@@ -147,6 +147,9 @@ def spoil(c, other, step, rng):
     from_run, from_step = other, rng.choice((1, 2, 3, 4, 5, 7))
     part = ("state", "record")[rng.randrange(2)] if kind == "parts" else "."
     if kind == "another step":
-        from_run, from_step = other.parent / "whole", rng.choice([n for n in range(1, 6) if n != step])
+        from_run, from_step = (
+            other.parent / "whole",
+            rng.choice([n for n in range(1, 6) if n != step]),
+        )
     shutil.rmtree(path / part)
     shutil.copytree(from_run / str(from_step) / part, path / part)
