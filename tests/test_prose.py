@@ -189,6 +189,22 @@ SAID += [
         ("{} saves", "soak", "saves"),
         ("{} MiB in the second quarter", "soak", "resident_MiB_second_quarter"),
         ("{} in the last; ", "soak", "resident_MiB_last_quarter"),
+        ("{} paths, ", "odd_paths", "paths"),
+        ("{} saves; ", "odd_paths", "saves"),
+        ("saves; {} lost", "odd_paths", "lost"),
+        ("{} folders, 898", "mixed_checkpoints", "folders"),
+        ("{} steps not theirs", "mixed_checkpoints", "steps_not_theirs"),
+        ("{} restored right from what was left", "mixed_checkpoints", "read_right"),
+        ("left, {} refused", "mixed_checkpoints", "refused"),
+        ("refused; {} wrong", "mixed_checkpoints", "wrong"),
+        ("{} files: 3,840", "foreign_headers", "files"),
+        ("files: {} refused", "foreign_headers", "refused"),
+        ("{} read right; ", "foreign_headers", "read_right"),
+        ("{} silent errors", "foreign_headers", "silent_errors"),
+        ("{} folders with", "lost_samples", "folders"),
+        ("folders with {} files", "lost_samples", "files"),
+        ("{} left out; ", "lost_samples", "left_out"),
+        ("{} unaccounted", "lost_samples", "unaccounted"),
     )
 ]
 
