@@ -3,7 +3,7 @@
 Written by `python -m ablations.results`: README's table of what was measured, what a recipe's
 docstring expects, what the ablations found, the table of cards. In Markdown the text between
 `<!-- figures: NAME -->` and `<!-- end -->` is written, in a recipe's docstring what follows
-"Expected:". tests/test_results.py compares.
+"Expected:". tests/test_prose.py compares.
 """
 
 import importlib

@@ -4,7 +4,7 @@
     python benchmarks/step.py --torch-python python --gpu --out step_gpu       # a GPU, bfloat16
 
 Nothing is timed before both sides give, from the same weights and batch, the same logits and
-gradients in float64, and the same loss in the timed precision.
+gradients in float64, and nearly the same loss in the timed precision.
 """
 
 import argparse
@@ -47,7 +47,9 @@ def gate(spec, torch_python):
         small = spec | {"batch": 2, "dtype": "float64", "size": min(spec["size"], 64)}
         largest, _ = compare(Path(folder), small, torch_python)
         _, loss = compare(Path(folder), spec, torch_python)
-    tolerance = 2e-2 if spec["dtype"] == "bfloat16" else 1e-3
+    # In float64 the two are one network; below it, sums in another order make a membrane near its
+    # threshold fire on one side alone, and what follows differs.
+    tolerance = 2e-2 if spec["dtype"] == "bfloat16" else 1e-2
     if largest > 1e-9 or loss > tolerance:
         raise SystemExit(f"not the same network: {largest:.1e} in float64, loss {loss:.1e}")
     return {"float64_largest_difference": largest, "first_loss_difference": loss}

@@ -63,7 +63,7 @@ def odd_paths(folder, count, seed=0):
 
 
 def written(folder, steps=(1, 2, 3), **run):
-    with Checkpoints(folder, 5, run=run) as checkpoints:
+    with Checkpoints(folder, len(steps), run=run) as checkpoints:
         for step in steps:
             checkpoints.save(step, small(step + 100 * run.get("seed", 0)))
         checkpoints.finish()

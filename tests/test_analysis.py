@@ -39,7 +39,7 @@ def write_run(folder, layers=20, per_channel=False):
 def test_draws_pictures_with_something_on_them(tmp_path, layers, per_channel):
     write_run(tmp_path, layers, per_channel)
     paths = draw_all(tmp_path)
-    assert [p.name for p in paths] == ["curves.png", "decays.png", "firing_rates.png"]
+    assert [p.name for p in paths] == ["curves.png", "numbers.png", "firing_rates.png"]
     for path in paths:
         pixels = np.asarray(Image.open(path).convert("L"))
         assert pixels.shape[0] == {"firing_rates.png": 630}.get(path.name, 540)
@@ -103,12 +103,12 @@ def test_membranes_show_resets_where_the_neuron_fired(tmp_path):
     h = np.zeros((6, 2, 2, 4))
     h[:] = 0.4
     fired = np.zeros(h.shape, bool)
-    silent = Inside(np.zeros((6, 3)), {"a": fired}, {"a": h}, {"a": np.array(1.0)})
+    silent = Inside(np.zeros((6, 3)), {"a": fired}, {"a": h}, {"a": h * 0 + 1.0}, True)
     watching.membranes(silent, tmp_path / "silent.png")
     fired = fired.copy()
     fired[2::3] = True
     h = np.where(fired, 1.2, h)
-    busy = Inside(np.zeros((6, 3)), {"a": fired}, {"a": h}, {"a": np.full(4, 1.0)})
+    busy = Inside(np.zeros((6, 3)), {"a": fired}, {"a": h}, {"a": h * 0 + 1.0}, True)
     watching.membranes(busy, tmp_path / "busy.png")
     # The spikes' colour is on the second picture alone; membranes and threshold are on both.
     assert ink(tmp_path / "silent.png", figures.ORANGE) == 0
@@ -150,7 +150,7 @@ def test_a_sample_shows_as_many_spikes_as_there_are(tmp_path, timesteps):
     def darkness(share):
         fired = np.zeros((timesteps, 1, 1, 48), bool)
         fired.reshape(-1)[: round(share * fired.size)] = True
-        inside = Inside(np.zeros((timesteps, 3)), {"a": fired, "b": fired}, {}, {})
+        inside = Inside(np.zeros((timesteps, 3)), {"a": fired, "b": fired}, {}, {}, True)
         path = watching.sample(np.zeros((8, 8, 1)), inside, 1, tmp_path / "s.png")
         pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
         below = pixels[len(pixels) // 2 :]
@@ -169,7 +169,7 @@ def test_polarities_and_classes_are_named(tmp_path, monkeypatch):
         texts.extend(t.get_text() for t in f.findobj(match=lambda a: hasattr(a, "get_text"))),
         save(f, path, **k)))  # fmt: skip
     fired = np.zeros((4, 1, 1, 48), bool)
-    inside = Inside(np.eye(4, 10), {"a": fired}, {"a": fired * 1.0}, {"a": np.array(1.0)})
+    inside = Inside(np.eye(4, 10), {"a": fired}, {"a": fired * 1.0}, {"a": fired + 1.0}, True)
     names = classes.names("cifar10dvs")
     watching.sample(np.ones((4, 8, 8, 2)), inside, 3, tmp_path / "s.png", names, "best, step 7")
     for text in ("ON events: brighter", "OFF events: darker", "cat, right", "best, step 7"):

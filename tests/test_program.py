@@ -72,7 +72,7 @@ def test_a_run_shows_and_leaves_what_people_expect(finished):
     workdir, out = finished
     assert "stage0_block0/neuron1" in out and "parameters: 3944" in out
     assert "images/s" in out and "left" in out and "epoch 4/4" in out
-    for picture in ("curves.png", "decays.png", "firing_rates.png"):
+    for picture in ("curves.png", "numbers.png", "firing_rates.png"):
         assert (workdir / picture).read_bytes()[:4] == b"\x89PNG"
     assert list((workdir / "tensorboard").iterdir())
     records = read_metrics(workdir / "metrics.jsonl")

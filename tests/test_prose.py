@@ -97,10 +97,15 @@ def neurons(ratio, digits=1):
 
 
 def step(kind):
-    (record,) = (r for r in bench("step_cpu_again") if r["spec"]["network"] == "resnet20")
-    sides = {k: v["median_s"] for k, v in record["sides"].items()}
-    best = min(v for k, v in sides.items() if kind in k)
-    return f"{best / sides['ours']:.2f}"
+    def ratio(record):
+        sides = {k: v["median_s"] for k, v in record["sides"].items()}
+        return min(v for k, v in sides.items() if kind in k) / sides["ours"]
+
+    return span(map(ratio, bench("step_cpu")), 2)
+
+
+def products():
+    return span((v for r in bench("step_cpu") for v in r["gflops"].values()), 0)
 
 
 def compiled(key, one, other, **where):
@@ -143,6 +148,8 @@ SAID = [
     ("benchmarks/README.md", "under torch.compile ({}x)",
      lambda: neurons(lambda r: times(r, "dalif_compiled"), 2)),
     ("benchmarks/README.md", "it is {}x SpikingJelly with the same neuron", lambda: step("dalif")),
+    ("benchmarks/README.md", "on two cores gave {} GFLOP/s", products),
+    ("benchmarks/README.md", "and {} times the scan", lambda: neurons(lambda r: times(r, "scan"))),
     ("benchmarks/README.md", "{}x its simpler PLIF", lambda: step("plif")),
     ("benchmarks/README.md", "peak {} of without",
      lambda: span(compiled("peak_bytes", ("on", "xla"), ("off", "xla")), 2)),
@@ -182,6 +189,22 @@ SAID += [
         ("{} saves", "soak", "saves"),
         ("{} MiB in the second quarter", "soak", "resident_MiB_second_quarter"),
         ("{} in the last; ", "soak", "resident_MiB_last_quarter"),
+        ("{} paths, ", "odd_paths", "paths"),
+        ("{} saves; ", "odd_paths", "saves"),
+        ("saves; {} lost", "odd_paths", "lost"),
+        ("{} folders, 898", "mixed_checkpoints", "folders"),
+        ("{} steps not theirs", "mixed_checkpoints", "steps_not_theirs"),
+        ("{} restored right from what was left", "mixed_checkpoints", "read_right"),
+        ("left, {} refused", "mixed_checkpoints", "refused"),
+        ("refused; {} wrong", "mixed_checkpoints", "wrong"),
+        ("{} files: 3,840", "foreign_headers", "files"),
+        ("files: {} refused", "foreign_headers", "refused"),
+        ("{} read right; ", "foreign_headers", "read_right"),
+        ("{} silent errors", "foreign_headers", "silent_errors"),
+        ("{} folders with", "lost_samples", "folders"),
+        ("folders with {} files", "lost_samples", "files"),
+        ("{} left out; ", "lost_samples", "left_out"),
+        ("{} unaccounted", "lost_samples", "unaccounted"),
     )
 ]
 
