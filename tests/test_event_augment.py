@@ -13,6 +13,7 @@ from configs.base import get_config
 from dalif_jax import losses, training
 from dalif_jax.data.events import event_augment
 from dalif_jax.data.events.event_augment import NDA, augment_events, nda, roll, warp
+from dalif_jax.training.state import MIXUP
 
 
 def draw(seed=0, shape=(3, 16, 12, 2)):
@@ -132,7 +133,7 @@ def test_mixup_blends_neighbours_of_the_batch_and_their_losses():
     config, program = program_of(mixup=0.5)
     frames, labels, order = inputs()
     state = program.init()
-    key = jax.random.fold_in(training.seed_key(config.seed, training.MIXUP), 0)
+    key = jax.random.fold_in(training.seed_key(config.seed, MIXUP), 0)
     share = np.asarray(jax.random.beta(key, 0.5, 0.5, (8,), jnp.float32))
     assert share.std() > 0.1
     blended = share[:, None, None, None, None] * frames + (

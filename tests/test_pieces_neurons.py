@@ -13,7 +13,6 @@ import pytest
 
 from dalif_jax import losses, neurons
 
-HALF = {"surrogate": "rectangle", "threshold": 0.5}
 # name, options, raw numbers, x, membranes, spikes, {"x" or a number: gradient}.
 WORKED = {
     "plif": (
@@ -26,12 +25,12 @@ WORKED = {
         [0.6, 0.9, 1.05, 1.0], [0, 0, 1, 1], {},
     ),
     "glif": (
-        "glif", {**HALF, "gates": (0.55, 0.65, 0.55)}, None, [0.9, 0.5, 0.8, 0.4],
+        "glif", {"gates": (0.55, 0.65, 0.55)}, None, [0.9, 0.5, 0.8, 0.4],
         [0.579375, 0.2375473, 0.6514340, 0.1890979], [1, 0, 1, 0],
         {"x": [0.4093973, 1.7966091, 1.5629770, 2.7]},
     ),
     "glif, gates half open": (
-        "glif", {**HALF, "gates": (0.5, 0.5, 0.5)}, None, [0.9, 0.5, 0.8, 0.4],
+        "glif", {"gates": (0.5, 0.5, 0.5)}, None, [0.9, 0.5, 0.8, 0.4],
         [0.64375, 0.2949219, 0.7530762, 0.2540863], [1, 0, 1, 0], {},
     ),
     "alif": (
@@ -109,7 +108,7 @@ def test_glif_with_its_gates_open_is_a_leaky_neuron(x64):
     x, far = draw(), jnp.float64(60.0)
     raw = {"gate_a": far, "gate_b": far, "gate_g": far, "leak": logit(0.06), "drop": logit(0.5),
            "tau": logit(0.25), "v": logit(0.5), "c": jnp.full(6, far)}  # fmt: skip
-    options = neurons.options("glif", threshold=0.5)
+    options = neurons.options("glif")
     _, s, (h, v) = neurons.simulate(options, raw, x)
     _, expected, (membranes, _) = neurons.simulate(
         neurons.options("lif", alpha=1.0, beta=0.25, threshold=0.5), {}, x
@@ -142,7 +141,7 @@ def test_alif_that_does_not_adapt_is_reset_by_its_threshold(x64):
 # ---- What every neuron does, whatever it is.
 
 EVERY = {
-    "glif": {"per_channel": True, "threshold": 0.5, "surrogate": "triangle"},
+    "glif": {"per_channel": True, "surrogate": "triangle"},
     "alif": {"threshold": 0.5, "surrogate": "bell"},
     "plif": {"surrogate": "arctan"},
     **{name: {} for name in neurons.NEURONS if name not in ("glif", "alif", "plif")},
@@ -209,7 +208,7 @@ def test_only_the_input_is_kept_for_the_backward_pass_of_glif_at_16_steps():
     size = 4 * x.size
 
     def planned(layers, fused):
-        layer = neurons.SpikingNeuron(neurons.options("glif", threshold=0.5, fused=fused))
+        layer = neurons.SpikingNeuron(neurons.options("glif", fused=fused))
         variables = jax.eval_shape(lambda x: layer.init(jax.random.key(0), x, False), x)
 
         def loss(variables, x):

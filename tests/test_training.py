@@ -15,6 +15,7 @@ from dalif_jax.data import sets
 from dalif_jax.data.feed import feed_of
 from dalif_jax.neurons import options as options_of
 from dalif_jax.training.evaluation import evaluate, structure_of
+from dalif_jax.training.steps import forward_of, remakes
 
 
 def config_of(**keys):
@@ -100,8 +101,14 @@ def test_rematerialisation_changes_no_gradient_and_keeps_convolutions_only(x64):
     model = training.build_model(config)
     x = jnp.zeros((4, 1, 8, 8, 1))
     variables = model.init(jax.random.key(0), x, train=False)
-    forward = training.forward_of(model, config, "cpu")
-    kept = jax.vjp(lambda p: forward({**variables, "params": p}, x)[0][0], variables["params"])[1]
+    loss = losses.LOSSES["cross_entropy"], losses.options("cross_entropy")
+    forward = forward_of(model, config.timesteps, *loss, remake=remakes("on", "cpu"))
+    labels = jnp.zeros(4, jnp.int32)
+
+    def logits(params):
+        return forward({**variables, "params": params}, x, [(1.0, labels)], 1.0)[1][0]
+
+    kept = jax.vjp(logits, variables["params"])[1]
     kept = sorted(leaf.shape for leaf in jax.tree.leaves(kept) if jnp.ndim(leaf) >= 4)
     # The arguments: x and the kernels, but the stem's, for nobody asks for the image's gradient.
     block = variables["params"]["stage0_block0"]

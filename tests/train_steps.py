@@ -32,10 +32,7 @@ CASES = {
     "vgg16": {"model": "vgg16"},
     "vgg11": {"model": "vgg11", "dataset": "dvsgesture", "frame_size": 32},
     # Every neuron, every surrogate, every form and setting that computes something of its own.
-    **{
-        f"neuron={name}": SMALL | {"neuron": name, "threshold": 0.5 if name == "glif" else 1.0}
-        for name in NEURONS
-    },
+    **{f"neuron={name}": SMALL | {"neuron": name} for name in NEURONS},
     **{f"loss={name}": SMALL | {"loss": name} for name in LOSSES},
     **{f"surrogate={name}": SMALL | {"surrogate": name} for name in SURROGATES},
     "membrane_bn": SMALL | {"membrane_bn": True},

@@ -8,8 +8,8 @@ All are sigmoids of what is learned: the gates A (1: exponential leak, 0: linear
 0: by `drop`) and B (how far the gains enter), tau, V, leak, drop and c, one gain for each timestep.
 The state is the membrane itself: the reset is part of the next update, and nothing is detached.
 
-Certain: as in the authors' public code, run and compared. It starts V and drop at `threshold` (0.5
-there) and the raw gates at random in -0.1 .. 0.1; its CIFAR nets have one of each number a channel
+Certain: as in the authors' public code, run and compared. It starts the raw gates at random in
+-0.1 .. 0.1, all else as below; its CIFAR nets have one of each number a channel
 (`per_channel=True`), and take plain SGD on them without weight decay.
 """
 
@@ -24,9 +24,11 @@ from dalif_jax.neurons.piece import Neuron, Number, Options, fire, zeros
 
 @dataclass(frozen=True)
 class GLIF(Options):
-    """Options of GLIF: where its numbers start, each above 0 and below 1; `threshold` likewise."""
+    """Options of GLIF: where its numbers start, each above 0 and below 1."""
 
     tau: float = 0.25  # what an exponential leak leaves of the membrane in a timestep
+    v: float = 0.5  # threshold, units of the membrane
+    drop: float = 0.5  # what a soft reset takes away, units of the membrane
     leak: float = 0.0625  # of a linear leak, units of the membrane a timestep
     gain: float = 0.5  # c of every timestep
     gates: tuple[float, ...] = ()  # A, B, G; (): random, as published
@@ -36,7 +38,7 @@ class GLIF(Options):
         super().__post_init__()
         if len(self.gates) not in (0, 3):
             raise ValueError(f"gates={self.gates} must be three numbers, A, B, G, or none")
-        for name in ("tau", "leak", "gain", "threshold", "gates"):
+        for name in ("tau", "v", "drop", "leak", "gain", "gates"):
             values = getattr(self, name)
             for value in values if name == "gates" else [values]:
                 if not 0 < value < 1:
@@ -69,8 +71,7 @@ def numbers(options):
     starts = [logit(gate) for gate in options.gates] or [random_gate] * 3
     found = dict(zip(GATES, (Number(start, each) for start in starts), strict=True))
     for name, start in (
-        ("tau", options.tau), ("v", options.threshold), ("leak", options.leak),
-        ("drop", options.threshold),
+        ("tau", options.tau), ("v", options.v), ("leak", options.leak), ("drop", options.drop),
     ):  # fmt: skip
         found[name] = Number(logit(start), each)
     return found | {"c": Number(logit(options.gain), ("timestep", *each))}
@@ -113,6 +114,7 @@ NEURON = Neuron(
     title="[GLIF](https://arxiv.org/abs/2210.13768)",
     refuses={
         "stream": "it has a gain for each of its T timesteps, and none for what comes after",
+        "threshold": "it learns one, which starts at neuron_options.v",
         "nir": "its reset and its gain for each timestep have no form there",
     },
 )  # fmt: skip

@@ -74,7 +74,7 @@ class Neuron:
         a hard reset to 0 at a fixed threshold, fired at or above it. Such a neuron runs as the
         hand-written pass (ops/fused.py), may have its membrane normed, and is NIR's LIF.
       constrain: params -> params, after every update; None: they are free.
-      refuses: {"stream", "nir", "membrane_bn", "norm": why not}.
+      refuses: why not, of what it does not do or take: "stream", "nir", "norm", "threshold".
       levels: the largest spike: 1, more where spikes are small integers, 0 where they are reals.
     """
 

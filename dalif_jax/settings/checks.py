@@ -186,13 +186,14 @@ def spec_of(config):
     known = SPECS[config.dataset]
     if not known.own:
         return known
+    if not config.found:
+        raise ConfigError(
+            f"dataset={config.dataset}: nobody has looked into it; config.find does, for train.py"
+        )
     try:
         return sets.spec(config.dataset, 0, config.found.to_dict())
-    except (AttributeError, KeyError, TypeError, ValueError):
-        what = "found holds what is no set's"
-    if not config.found:
-        what = "nobody has looked into it; `find` does, as train.py and eval.py"
-    raise ConfigError(f"dataset={config.dataset}: {what}")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"dataset={config.dataset}: found={config.found} is no set") from error
 
 
 def _check_flip(dataset):

@@ -46,6 +46,9 @@ EFFECTS = {
     **{key: _told_of(key) for key in ("alpha", "beta", "learn_alpha", "learn_beta")},
     **{key: _told_of(key, _starts, _GIVEN) for key in ("decay_init", "decay_function")},
     "per_channel": _told_of("per_channel", _learns, ", or learns nothing"),
+    "threshold": (
+        lambda c, _: "threshold" not in NEURONS[c.neuron].refuses, "the neuron learns its own"
+    ),
     "detach_reset": (lambda c, _: c.timesteps > 1, "with one timestep nothing follows a reset"),
     "fused": (lambda c, _: not c.membrane_bn, "with membrane_bn the neuron is always a scan"),
     "unroll": (lambda c, _: _scans(c), "the fused neuron is no scan"),
