@@ -97,7 +97,7 @@ def main(_):
         print(f"{count:6,} events  so far class {logits.argmax()}")
     spec = sets.spec(settings.dataset, settings.frame_size, settings.found)
     whole = training.prepare(np.concatenate(frames)[None], spec, settings.dtype)
-    batch = np.asarray(model.apply(variables, whole, train=False)[0][0], np.float64).mean(0)
+    batch = np.asarray(model.apply(variables, whole, train=False)[0], np.float64).mean(0)
     print(
         f"{recording}: class {logits.argmax()}, label {recording.label}; "
         f"all at once {batch.argmax()}, largest difference {np.abs(batch - logits).max():.1e}"

@@ -52,7 +52,7 @@ def nmnist(root):
         pytest.param(
             "dvsgesture_vgg11", dvsgesture, 12, ("--config.frame_size=16",), marks=pytest.mark.slow
         ),
-        ("nmnist", nmnist, 4, ("--config.split_by=time", "--config.dtype=float64")),
+        ("nmnist", nmnist, 4, ("--config.split_by=time",)),
     ],
 )
 def test_original_files_train_evaluate_and_stream(tmp_path, recipe, write, test, more):
