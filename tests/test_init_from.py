@@ -10,6 +10,7 @@ import pytest
 from test_program import run
 
 from dalif_jax import training
+from dalif_jax.data import sets
 from dalif_jax.exchange import card
 from dalif_jax.runs import init_from
 from dalif_jax.runs.checkpoint import Checkpoints
@@ -79,6 +80,21 @@ def test_what_does_not_fit_stays_new_and_everything_is_named(tmp_path, source):
     assert "  new: params/stem0_neuron/k (), not there" in out
     assert "  not used: params/stem0_neuron/a ()" in out
     assert "params/head/kernel" not in out  # taken
+
+
+def test_a_set_of_other_classes_gets_a_head_of_its_own(tmp_path, source):
+    """Three of the ten digits, as arrays: all is taken but the head."""
+    images, labels = sets.digits()["train"]
+    some = labels < 3
+    np.savez(tmp_path / "arrays.npz", images=images[some], labels=labels[some])
+    code, out = train(
+        tmp_path / "run", "--config.dataset=arrays", f"--config.data_dir={tmp_path}",
+        f"--config.init_from={source / 'card'}", "--config.batch_size=32",
+    )  # fmt: skip
+    assert code == 0, out
+    assert "  new: params/head/kernel (16, 3), (16, 10) there" in out
+    assert "  new: params/head/bias (3,), (10,) there" in out and out.count("  new: ") == 2
+    assert accuracy(tmp_path / "run") > 1 / 3
 
 
 def test_a_new_head_on_the_same_features(source):

@@ -1,11 +1,12 @@
 """Networks: parameter counts of the papers, hand-worked layers, a NumPy forward, streaming."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalif_jax import networks
+from dalif_jax import attention, networks
 from dalif_jax.analysis import summary
 from dalif_jax.neurons import NEURONS
 from dalif_jax.neurons import options as options_of
@@ -248,3 +249,24 @@ def test_an_image_shown_at_every_timestep_meets_the_stem_once(x64, name):
     thrice = run(variables["params"], copies, None)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-11), once, thrice)
     assert once[1][0].shape == (3, 3, 10)
+
+
+def test_attention_that_needs_every_timestep_does_not_stream(monkeypatch):
+    class Whole(nn.Module):
+        refuses_stream = "it averages over time"
+
+        @nn.compact
+        def __call__(self, x, train):
+            return x - x.mean(1, keepdims=True)
+
+    monkeypatch.setitem(attention.ATTENTION, "whole", Whole)
+    model = networks.build("tiny", 10, attention="whole")
+    x = jnp.ones((1, 2, 8, 8, 1))
+    variables = initialise(model, x)
+    assert model.apply(variables, x).shape == (1, 2, 10)
+    with pytest.raises(ValueError, match="attention=whole does not stream: it averages over time"):
+        networks.stream(model, variables, {}, x[:, 0])
+    with pytest.raises(ValueError, match="unknown attention 'none at all'; known: none, whole"):
+        networks.build("tiny", 10, attention="none at all")
+    with pytest.raises(ValueError, match="model=tiny has no option 'depth'; its own are: stem"):
+        networks.build("tiny", 10, depth=3)

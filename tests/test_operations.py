@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from dalif_jax import networks
+from configs.base import get_config as base
+from dalif_jax import networks, training
+from dalif_jax import neurons as pieces
 from dalif_jax.analysis import operations
 from dalif_jax.analysis.operations import AC_PJ, MAC_PJ
 from dalif_jax.analysis.summary import neuron_layers
+from dalif_jax.data import sets
 from dalif_jax.neurons import options as options_of
+from dalif_jax.training.evaluation import structure_of
 
 # Network, classes, (T, H, W, C), static; MACs, FLOPs and accumulate-eligible operations in millions
 # and parameters, with membrane BN (Table III and its eligible part) and MACs and FLOPs without.
@@ -187,3 +191,51 @@ def test_a_layer_beyond_32_bits_is_counted_exactly():
     assert max(dense.values()) > 2**31
     assert got["exact"]["all_acs"] + got["exact"]["all_macs"] == sum(dense.values())
     assert got["activation_sparsity"] == 0.0
+
+
+def emitting(levels):
+    """A neuron that gives 0, 1, 2, 3 by where its current lies, or the current itself where above 0
+    (levels 0)."""
+
+    def step(options, params, state, x):
+        whole = jnp.clip(jnp.floor(x + 1.5), 0, levels) if levels else jnp.maximum(x, 0)
+        return state, whole.astype(x.dtype)
+
+    return pieces.Neuron(step, state=lambda options, x: (), levels=levels)
+
+
+@pytest.mark.parametrize("levels", [1, 3, 0])
+def test_spikes_above_one_and_real_outputs_count_by_their_rules(monkeypatch, levels):
+    """Exactly: an integer is so many accumulates, a real a multiply-accumulate; for SyOPs all but
+    spikes of 1 are multiply-accumulates. Against what one forward pass gives, written out."""
+    monkeypatch.setitem(pieces.NEURONS, "emitting", emitting(levels))
+    settings = base()
+    with settings.unlocked():
+        settings.update(
+            {"model": "tiny", "dataset": "digits", "neuron": "emitting", "timesteps": 2}
+        )
+    program = training.make_program(settings, 1, training.make_mesh(jax.devices()[:1]))
+    state = jax.device_get(program.init())
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), np.uint8)
+    indices, valid = np.arange(5, dtype=np.int32), np.array([1, 1, 1, 1, 0], bool)
+    counts = program.eval_step(state, images, np.zeros(5, np.int32), indices, valid)
+    structure = structure_of(program.model, settings)
+    got = operations.count(
+        structure.operations, 2, counts["spikes"], counts["nonzero"],
+        {name: layer.neurons for name, layer in structure.neurons.items()}, 4, 0, MAC_PJ, AC_PJ,
+        amount=counts["amount"],
+    )  # fmt: skip
+    x = training.prepare(jnp.asarray(images[:4]), sets.spec("digits"), jnp.float32)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    _, taps, _ = networks.tapped(program.model, variables, x, ("spikes",), timesteps=2)
+    stem = np.asarray(taps["stem0_neuron"]["spikes"], np.float64)
+    assert stem.max() == {1: 1, 3: 3}.get(levels, stem.max()) and (stem > 0).any()
+    (op,) = (op for op in structure.operations if op.name == "stage0_block0/conv0")
+    (row,) = (row for row in got["layers"] if row["name"] == op.name)
+    amounts = stem if levels else (stem != 0).astype(float)
+    driven = (amounts.sum((0, 1, 4)) * op.fan_out).sum() / 4
+    assert row["exact_acs"] == (pytest.approx(driven) if levels else 0)
+    assert row["exact_macs"] == (0 if levels else pytest.approx(driven))
+    binary = levels == 1
+    assert row["paper_macs"] == (0 if binary else op.total(2))
+    assert (row["paper_acs"] > 0) == binary

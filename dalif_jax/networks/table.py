@@ -120,8 +120,14 @@ def build(
     def attending(name):
         """Attention on the current, then the neuron."""
         attend = attention_module(name=name.replace("neuron", "attention"))
-        neuron = spiking(name=name)
-        return lambda x, train, share=1.0: neuron(attend(x, train), train, share)
+        neuron, why = spiking(name=name), getattr(attend, "refuses_stream", "")
+
+        def fire(x, train, share=1.0):
+            if why and neuron.streams():
+                raise ValueError(f"attention={attention} does not stream: {why}")
+            return neuron(attend(x, train), train, share)
+
+        return fire
 
     parts = Parts(
         conv,

@@ -108,7 +108,7 @@ class SpikingNeuron(nn.Module):
     def __call__(self, x, train: bool, share=1.0):
         """x: [B, T, ..., C] -> spikes [B, T, ..., C]; `share` of the training is over."""
         options, kind = self.options, of(self.options)
-        streaming = self._asked("stream")
+        streaming = self.streams()
         if streaming and "stream" in kind.refuses:
             raise ValueError(f"neuron={options.name} does not stream: {kind.refuses['stream']}")
         width = SURROGATES[options.surrogate].width_at(options.surrogate_width, share)
@@ -173,6 +173,10 @@ class SpikingNeuron(nn.Module):
         start = start if callable(start) else nn.initializers.constant(start)
         shape = tuple(sizes[each] for each in number.per)
         return self.param(name, start, shape, jnp.result_type(float))
+
+    def streams(self):
+        """Whether it is applied to go on where it was."""
+        return self._asked("stream")
 
     def _asked(self, collection):
         return self.is_mutable_collection(collection) and not self.is_initializing()

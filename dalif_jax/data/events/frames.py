@@ -1,8 +1,7 @@
 """Recordings converted to frames once, into a cache on disk that is memory-mapped from then on.
 
-A cache is a folder named after what it holds and a digest of all that shapes it. It appears whole,
-by one rename; while it is made, its parts lie in `<folder>.partial`, each written at once, and a
-conversion killed at any moment goes on from there. A lock of the kernel's makes others wait.
+A cache is a folder named after a digest of all that shapes it, and appears by one rename; its parts
+lie in `<folder>.partial`, from which a killed conversion goes on. A lock makes others wait.
 """
 
 import contextlib
@@ -282,9 +281,8 @@ def _join(source, settings, about, jobs, partial):
             if len(part["labels"]):
                 kinds.add(part["frames"].dtype)
             skipped += part["skipped"].tolist()
-    for split, count in counts.items():
-        if not count:
-            raise DataError(f"{source.name} {split}: every recording is bad, e.g. {skipped[0]}")
+    if bad := [split for split, count in counts.items() if not count]:
+        raise DataError(f"{source.name} {bad[0]}: every recording is bad, e.g. {skipped[0]}")
     dtype = np.result_type(*kinds)
     for split, count in counts.items():
         shape = (count, settings.timesteps, *settings.size, 2)
