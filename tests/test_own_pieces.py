@@ -1,6 +1,9 @@
 """Pieces of one's own, from one file outside the package: trained, streamed and drawn by name."""
 
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -212,3 +215,29 @@ def test_what_a_piece_is_not_told_is_refused_before_anything_else(recipe, word, 
     out = run("train.py", "--config", recipe, "--dry_run", f"--config.{word}", ok=False)
     (line,) = (line for line in out.splitlines() if line.startswith("error: "))
     assert message in line and "Traceback" not in out
+
+
+def test_a_piece_is_taken_out_with_its_file_and_its_line(tmp_path):
+    """All neurons but DA-LIF, one of the two families of networks: the rest runs without them."""
+    shutil.copytree(ROOT / "dalif_jax", tmp_path / "dalif_jax")
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    shutil.copy(ROOT / "train.py", tmp_path)
+    gone = {"neurons": ("alif", "arms", "glif", "lif", "plif", "tied"), "networks": ("vgg",)}
+    for room, names in gone.items():
+        table = tmp_path / "dalif_jax" / room / "table.py"
+        text = table.read_text()
+        for name in names:
+            (tmp_path / "dalif_jax" / room / f"{name}.py").unlink()
+            text = re.sub(rf'\n    "\w+": {name}\..*', "", text)  # its lines of the table
+            text = re.sub(rf"(?m)^(from .* import\b.*?),? {name}\b", r"\1", text)  # and its import
+        text = re.sub(r"(?m)^(from .* import),", r"\1", text)
+        assert not any(re.search(rf"\b{name}\.", text) for name in names)
+        table.write_text(text)
+    done = subprocess.run(
+        [sys.executable, "train.py", "--config", "configs/digits.py", "--workdir", "run",
+         "--config.model=tiny", "--dry_run"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "parameters: " in done.stdout
