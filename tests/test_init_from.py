@@ -14,6 +14,7 @@ from dalif_jax.data import sets
 from dalif_jax.exchange import card
 from dalif_jax.runs import init_from
 from dalif_jax.runs.checkpoint import Checkpoints
+from dalif_jax.runs.command import MISTAKES
 from dalif_jax.settings import config
 from dalif_jax.settings.keys import get_config
 
@@ -156,9 +157,6 @@ def test_a_run_goes_on_without_its_source_and_notices_another(tmp_path, source):
         ("nowhere", "is neither a model card"),
         ("empty", "no checkpoint there can be read"),
         ("damaged", "is damaged: "),
-        ("other", "nothing fits this network"),
-        ("own", "is this run's own workdir"),
-        ("~nobody_of_that_name/x", "there is no such home folder"),
     ],
 )
 def test_what_cannot_be_started_from(tmp_path, source, what, message):
@@ -166,14 +164,22 @@ def test_what_cannot_be_started_from(tmp_path, source, what, message):
     (tmp_path / "damaged").mkdir()
     whole = (source / "card" / "weights.safetensors").read_bytes()
     (tmp_path / "damaged" / "weights.safetensors").write_bytes(whole[: len(whole) // 2])
-    folder = {"other": source / "card"}.get(what, what if what[0] == "~" else tmp_path / what)
-    model = "--config.model=vgg11" if what == "other" else "--config.model=tiny"
-    more = ("--config.dataset=cifar10",) if what == "other" else ()
-    code, out = train(tmp_path / "own", f"--config.init_from={folder}", model, *more)
-    assert code == 2 and "Traceback" not in out, out
-    (line,) = (line for line in out.splitlines() if line.startswith("error: "))
-    assert message in line
-    assert not (tmp_path / "own").exists()
+    with pytest.raises(MISTAKES, match=message):
+        init_from.read(tmp_path / what)
+
+
+def test_what_fits_nowhere_and_what_is_no_other_folder(tmp_path, source):
+    with pytest.raises(config.ConfigError, match="nothing fits this network; it has batch_stats/"):
+        init_from.fit(init_from.read(source / "card"), {"params": {"head": {"bias": np.zeros(10)}}})
+    for folder, message in (
+        (tmp_path / "own", "is this run's own workdir"),
+        ("~nobody_of_that_name/x", "there is no such home folder"),
+    ):
+        code, out = train(tmp_path / "own", f"--config.init_from={folder}")
+        assert code == 2 and "Traceback" not in out, out
+        (line,) = (line for line in out.splitlines() if line.startswith("error: "))
+        assert message in line
+        assert not (tmp_path / "own").exists()
 
 
 def test_it_is_part_of_the_run(tmp_path):

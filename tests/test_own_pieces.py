@@ -196,25 +196,47 @@ def test_it_streams(recipe):
     run("-c", STREAMED, recipe)
 
 
-@pytest.mark.parametrize(
-    ("word", "message"),
-    [
-        ("neuron_options.hodl=2", "neuron_options.hodl: neuron=held has no such option (did you "
-                                  "mean 'hold'?); its own are: hold"),
-        ("neuron_options.hold=many", "neuron_options.hold='many': int expected"),
-        ("neuron_options.threshold=2", "that is a key for all, --config.threshold=2"),
-        ("loss_options.weight=2", "loss=pulled has no such option"),
-        ("model_options.widht=2", "did you mean 'width'"),
-        ("norm_options.begin=2", "norm=scale has no such option; its own are: start"),
-        ("nueron_options.hold=2", "unknown config key 'nueron_options'"),
-        ("neuron=hold", "unknown neuron 'hold'"),
-        ("membrane_bn=True", "which neuron=held has not; it is for dalif"),
-    ],
-)  # fmt: skip
-def test_what_a_piece_is_not_told_is_refused_before_anything_else(recipe, word, message):
-    out = run("train.py", "--config", recipe, "--dry_run", f"--config.{word}", ok=False)
+REFUSED = {
+    "neuron_options.hold=many": "neuron_options.hold='many': int expected",
+    "neuron_options.hold=1.5": "neuron_options.hold=1.5: int expected",
+    "neuron_options.threshold=2": "that is a key for all, --config.threshold=2",
+    "loss_options.weight=2": "loss=pulled has no such option",
+    "model_options.widht=2": "did you mean 'width'",
+    "norm_options.begin=2": "norm=scale has no such option; its own are: start",
+    "nueron_options.hold=2": "unknown config key 'nueron_options'",
+    "neuron=hold": "unknown neuron 'hold'",
+    "membrane_bn=True": "which neuron=held has not; it is for dalif",
+    "neuron=glif": "neuron_options.hold: neuron=glif has no such option; its own are: tau, v",
+}
+ASKED = """
+import ast, runpy, sys
+from dalif_jax.settings import config, recipes
+get_config = runpy.run_path(sys.argv[1])["get_config"]
+for word in sys.argv[2:]:
+    settings, (rest, own) = get_config(), recipes.own_words(["", f"--config.{word}"])
+    try:
+        if rest[1:]:
+            key, _, value = word.partition("=")
+            settings[key] = True if value == "True" else value
+        recipes.set_own(settings, own)
+        config.validate(settings)
+        print("taken")
+    except config.ConfigError as error:
+        print(str(error).replace("\\n", " "))
+"""
+
+
+def test_what_a_piece_is_not_told_is_refused_before_anything_else(recipe):
+    lines = run("-c", ASKED, recipe, *REFUSED).splitlines()
+    assert len(lines) == len(REFUSED)
+    for word, line in zip(REFUSED, lines, strict=True):
+        assert REFUSED[word] in line, word
+    out = run(
+        "train.py", "--config", recipe, "--dry_run", "--config.neuron_options.hodl=2", ok=False
+    )
     (line,) = (line for line in out.splitlines() if line.startswith("error: "))
-    assert message in line and "Traceback" not in out
+    assert "neuron=held has no such option (did you mean 'hold'?); its own are: hold" in line
+    assert "Traceback" not in out
 
 
 def test_a_piece_is_taken_out_with_its_file_and_its_line(tmp_path):
