@@ -110,6 +110,7 @@ def test_bad_event_settings_are_one_clear_line(tmp_path, arguments, message):
     assert "Traceback" not in out and not workdir.exists()
 
 
+@pytest.mark.slow
 def test_strays_and_an_unwritable_cache_are_a_line_each(tmp_path):
     """The run goes on, on the very frames; what was left out and not kept is said both times."""
     root = tmp_path / "data"

@@ -124,6 +124,7 @@ def uninterrupted(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_conversion_killed_half_way_goes_on(tmp_path, uninterrupted):
     process = child(tmp_path)
     deadline = time.monotonic() + 120
@@ -147,6 +148,7 @@ def test_a_conversion_killed_half_way_goes_on(tmp_path, uninterrupted):
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_make_one_cache(tmp_path, uninterrupted):
     processes = [child(tmp_path) for _ in range(2)]
     outputs = [process.communicate(timeout=300)[0] for process in processes]

@@ -123,6 +123,7 @@ def test_a_new_head_on_the_same_features(source):
     assert "params/head/kernel" not in taken and state.step == 0
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_its_source_and_notices_another(tmp_path, source):
     """Continued it needs the folder no more, and ends as if never stopped; begun once more, before
     its first save, with weights that changed, it is refused."""

@@ -17,7 +17,7 @@ NETWORKS = [
     ("tiny", (8, 8, 1), 3, {"per_channel": True}, FOLD),
     ("tiny", (8, 8, 1), 3, {"per_channel": True}, KEEP),
     ("mini", (8, 8, 1), 4, {"membrane_bn": True}, FOLD),
-    ("resnet20", (16, 16, 3), 2, {}, AVERAGE),
+    pytest.param("resnet20", (16, 16, 3), 2, {}, AVERAGE, marks=pytest.mark.slow),
     pytest.param("resnet20", (16, 16, 3), 2, {}, FOLD, marks=pytest.mark.slow),
     pytest.param("resnet18", (32, 32, 3), 2, {"name": "tied"}, FOLD, marks=pytest.mark.slow),
     ("vgg11", (32, 32, 2), 2, {}, FOLD),

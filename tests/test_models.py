@@ -228,7 +228,7 @@ def test_fan_out_counts_every_connection_of_resnet20():
     assert int(layers["stage3_block1/neuron1"].fan_out.sum()) == 4 * 100
 
 
-@pytest.mark.parametrize("name", ["tiny", "vgg11"])
+@pytest.mark.parametrize("name", ["tiny", pytest.param("vgg11", marks=pytest.mark.slow)])
 def test_an_image_shown_at_every_timestep_meets_the_stem_once(x64, name):
     """The same logits, running statistics and gradients as T copies of it, with T times less work
     before the first neuron."""

@@ -106,7 +106,9 @@ def test_the_synapses_of_every_position_are_those_of_the_convolution(kernel, str
 
 
 @pytest.mark.parametrize("static", [True, False])
-@pytest.mark.parametrize("name", ["tiny", "resnet20", "vgg11"])
+@pytest.mark.parametrize(
+    "name", ["tiny", pytest.param("resnet20", marks=pytest.mark.slow), "vgg11"]
+)
 def test_counts_are_those_of_a_run_layer_by_layer(name, static):
     """Both rules from the inputs that the layers really take, without the tables."""
     shape, examples = (2, 32, 32, 2), 3

@@ -91,6 +91,7 @@ def test_digits_as_images_train_to_the_accuracy_of_digits(tmp_path, digits):
     assert abs(accuracies["digits"] - accuracies["image_folder"]) < 0.04, accuracies
 
 
+@pytest.mark.slow
 def test_a_folder_of_recordings_is_trained_on(tmp_path):
     """Two classes in two formats of one camera, divided by their names."""
     for label in range(2):

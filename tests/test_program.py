@@ -148,6 +148,7 @@ def test_the_report_is_one_file_that_needs_no_network(finished):
     assert np.trace(values["confusion"]) == round(values["accuracy"] * values["examples"])
 
 
+@pytest.mark.slow
 def test_a_run_copied_in_part_is_named_and_what_can_be_written_is(finished, tmp_path):
     workdir, _ = finished
     part = tmp_path / "part"
@@ -257,6 +258,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert records[-1]["kind"] == "nonfinite" and records[-1]["steps"]
 
 
+@pytest.mark.slow
 def test_held_out_training_data_chooses_the_best(tmp_path):
     code, out = train(tmp_path, "--config.validation_split=0.2", "--config.epochs=2")
     assert code == 0, out
@@ -348,6 +350,7 @@ LYING = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_owes_nothing_to_the_shell_it_is_started_from(finished, tmp_path):
     """Settings of JAX, no asserts, an ASCII locale, `~`: the same run bit for bit."""
     code, out = train("~/größe", HOME=str(tmp_path), **LYING)
@@ -380,6 +383,7 @@ def test_what_jax_does_not_take_from_the_shell_is_one_line(environment, message)
     assert code == 2 and out.startswith("error: ") and out.count("\n") == 1 and message in out, out
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_written_into_is_answered(finished, tmp_path):
     """Folders stand where files are to be written, which stops the administrator, too."""
     whole, _ = finished
@@ -488,6 +492,7 @@ def test_a_run_of_images_has_no_events_to_stream(finished):
     assert out.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_digits_train_without_the_optional_libraries(tmp_path):
     """tensorflow-datasets, tonic and grain blocked: importing and one epoch still work."""
     (tmp_path / "sitecustomize.py").write_text(
