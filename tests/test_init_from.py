@@ -83,6 +83,7 @@ def test_what_does_not_fit_stays_new_and_everything_is_named(tmp_path, source):
     assert "params/head/kernel" not in out  # taken
 
 
+@pytest.mark.slow
 def test_a_set_of_other_classes_gets_a_head_of_its_own(tmp_path, source):
     """Three of the ten digits, as arrays: all is taken but the head."""
     images, labels = sets.digits()["train"]

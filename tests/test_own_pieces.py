@@ -184,6 +184,7 @@ def test_a_neuron_a_loss_a_norm_an_attention_and_a_network_of_ones_own(workdir):
     assert "keep" in (workdir / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_it_continues_with_the_same_options_alone(recipe, workdir):
     same = ("--config.neuron_options.hold=2", "--config.loss_options.pull=0.2",
             "--config.model_options.width=10")  # fmt: skip

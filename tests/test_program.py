@@ -184,6 +184,7 @@ def test_a_card_is_measured_as_its_run(finished, tmp_path):
         assert code == 2 and wrong[0] in out and "Traceback" not in out, out
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_bit_identical(finished, tmp_path):
     """SIGKILL in the third epoch, start again: same parameters, momentum, statistics, metrics."""
     process = subprocess.Popen(

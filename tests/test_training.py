@@ -89,6 +89,7 @@ def test_each_of_eight_devices_does_an_eighth_of_the_work():
     assert flops[1] / flops[0] == pytest.approx(1 / 8, rel=0.05)
 
 
+@pytest.mark.slow
 def test_rematerialisation_changes_no_gradient_and_keeps_convolutions_only(x64):
     """Ten steps to 1e-12 in float64; between the passes lie the convolutions' outputs and the
     norms' statistics, not spikes and normalised maps."""
