@@ -83,7 +83,7 @@ def main(_):
     for name, split in splits.items():
         if name != "train":
             feeds[name] = feed_of(split, program, settings, 1)
-            results[name] = evaluate(program, state, feeds[name], settings, structure)
+            results[name] = evaluate(program, state, feeds[name], structure)
     guard = MayBeReadOnly(workdir)
     values = write_report(workdir, settings, state, step, which, results, guard)
     if given:

@@ -8,7 +8,6 @@ import dalif_jax.runs.environment  # noqa: F401  before anything imports JAX
 # isort: split
 
 import contextlib
-import math
 import sys
 import time
 from pathlib import Path
@@ -25,7 +24,6 @@ from dalif_jax.data.feed import feed_of
 from dalif_jax.runs import compiler, init_from, report
 from dalif_jax.runs.checkpoint import CheckpointError, Checkpoints
 from dalif_jax.runs.command import (
-    NonFinite,
     Signals,
     accelerator_warning,
     devices,
@@ -34,6 +32,7 @@ from dalif_jax.runs.command import (
     parse_flags,
     report_errors,
 )
+from dalif_jax.runs.metrics import Metrics
 from dalif_jax.runs.places import compilation_cache, folder
 from dalif_jax.runs.runlog import LogError, Progress, RunLog, warn
 from dalif_jax.runs.runlog import read_metrics as read_log
@@ -129,7 +128,7 @@ def train(settings, workdir, shape, taken=None):
 
         def measure(split):
             stop = lambda: signals.received is not None  # noqa: E731
-            return evaluate(program, state, feeds[split], settings, structure, stop)
+            return evaluate(program, state, feeds[split], structure, stop)
 
         # ---- State: the newest checkpoint that is whole, else the seed's initial weights.
         restored = checkpoints.restore_newest(training.abstract_state(program))
@@ -146,28 +145,21 @@ def train(settings, workdir, shape, taken=None):
             f"{total_steps} in all"
         )
 
-        # ---- The loop. Metrics stay on the device until a line is printed.
+        # ---- The loop.
         progress = Progress(total_steps, step, steps, settings.batch_size)
         ended = extra.get("epoch_ended", False)  # and its evaluation is still to be done
         with RunLog(workdir, step, first, again=("eval",) if ended else ()) as log:
-            unread, due = extra.get("unread", []), None
+            metrics = Metrics(log, progress, steps, names, extra.get("unread", ()))
             batches = feeds["train"].train(step)
             saved = step if restored else None
             started = time.perf_counter()
 
-            def read(due):
-                """Record the metrics of `due`, the steps up to one; see read_metrics."""
-                read_metrics(*due, log, progress, steps, state, names)
-
             def save_between():
                 """Save what an ended epoch does not: any step, with what is still to be done."""
-                if due:
-                    read(due)
+                metrics.read(state)
                 if saved != step:
-                    values = jax.device_get(unread)
-                    check_finite(values, step, log, state, names)
-                    rest = [{key: float(row[key]) for key in SCALARS} for row in values]
-                    checkpoints.save(step, state, extra={"unread": rest, "epoch_ended": ended})
+                    left = metrics.left(step, state)
+                    checkpoints.save(step, state, extra={"unread": left, "epoch_ended": ended})
                 checkpoints.finish()
                 print(f"saved after step {step}; the same command continues")
 
@@ -178,16 +170,8 @@ def train(settings, workdir, shape, taken=None):
                     with progress.paused(), contextlib.suppress(Interrupted):
                         score = None
                         if epoch % settings.eval_every == 0 or last:
-                            record = measure(selection)
-                            score = record["accuracy"]
-                            del record["operations"], record["confusion"]  # for the report alone
                             about = {"epoch": epoch, "split": selection, "device": device}
-                            log.write("eval", step, {**about, **record})
-                            print(
-                                f"epoch {epoch}/{settings.epochs}  {selection} loss "
-                                f"{record['loss']:.4f}  accuracy {score:.2%}",
-                                flush=True,
-                            )
+                            score = record(log, step, about, measure(selection), settings.epochs)
                         ended = False
                         # Everything up to here was seen to be finite: this state is worth keeping.
                         best = score is not None and score > checkpoints.best_score()
@@ -211,20 +195,17 @@ def train(settings, workdir, shape, taken=None):
                     raise
                 # The guard proves that a step itself moves nothing between host and devices.
                 with jax.transfer_guard("disallow"):
-                    state, metrics = program.train_step(state, *batch)
+                    state, measured = program.train_step(state, *batch)
                 step += 1
                 progress.stepped(step)
-                unread.append(metrics)
+                metrics.add(measured)
                 # Metrics are read while the next step runs: waiting for them leaves nothing idle.
-                if due:
-                    read(due)
-                    due = None
+                metrics.read(state)
                 ended = step % steps == 0
                 if step % settings.log_every == 0 or ended:
-                    due, unread = (unread, step), []
+                    metrics.due(step)
                 if ended:
-                    read(due)
-                    due = None
+                    metrics.read(state)
             checkpoints.finish()
             seconds = time.perf_counter() - started
 
@@ -267,46 +248,16 @@ def never_from_scratch(workdir, saves):
         warn(f"{saves} holds no checkpoint, and {path} reaches step {reached}: begun anew")
 
 
-SCALARS = ("loss", "accuracy", "grad_norm", "learning_rate")
-
-
-def check_finite(values, step, log, state, names):
-    """Stop where the metrics of the steps up to `step` hold a loss or gradient that is no number.
-
-    Raises:
-      NonFinite: names every such step, and where the first of them stopped being finite.
-    """
-    first = step - len(values) + 1
-    bad = [
-        first + i
-        for i, row in enumerate(values)
-        if not all(math.isfinite(row[key]) for key in ("loss", "grad_norm"))
-    ]
-    if not bad:
-        return
-    log.write("nonfinite", bad[0], {"steps": bad})
-    where = training.first_not_finite(values[bad[0] - first]["finite"], state, names)
-    raise NonFinite(
-        f"loss or gradient not finite at step{'s' * (len(bad) > 1)} "
-        f"{', '.join(map(str, bad))}, first in the {where or 'loss'}; the checkpoints of earlier "
-        "epochs are intact. A smaller learning_rate or a warm-up is the usual cure"
+def record(log, step, about, result, epochs):
+    """Log what `evaluate` gave of an epoch and print its line; returns the accuracy."""
+    del result["operations"], result["confusion"]  # for the report alone
+    log.write("eval", step, {**about, **result})
+    print(
+        f"epoch {about['epoch']}/{epochs}  {about['split']} loss {result['loss']:.4f}  "
+        f"accuracy {result['accuracy']:.2%}",
+        flush=True,
     )
-
-
-def read_metrics(unread, step, log, progress, steps, state, names):
-    """Fetch the metrics of the steps up to `step`, record the last of them, print its line.
-
-    Raises:
-      NonFinite: see check_finite.
-    """
-    values = jax.device_get(unread)
-    check_finite(values, step, log, state, names)
-    newest = {key: float(values[-1][key]) for key in SCALARS}
-    # The mean over the steps since the last record: one batch alone is noise.
-    for key in ("loss", "accuracy"):
-        newest[key] = sum(float(row[key]) for row in values) / len(values)
-    print(progress.line(step, newest["loss"], newest["accuracy"], newest["learning_rate"]))
-    log.write("train", step, {"epoch": step / steps, **newest, "images_per_second": progress.rate})
+    return result["accuracy"]
 
 
 if __name__ == "__main__":

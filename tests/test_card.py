@@ -27,7 +27,7 @@ def exported(tmp_path_factory):
     splits = config.load_data(settings)
     structure = structure_of(program.model, settings)
     results = {
-        name: evaluate(program, state, feed_of(splits[name], program, settings, 1), settings,
+        name: evaluate(program, state, feed_of(splits[name], program, settings, 1),
                        structure)
         for name in ("test", "unseen_writers")
     }  # fmt: skip

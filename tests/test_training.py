@@ -269,7 +269,7 @@ def test_evaluation_covers_every_example_once_and_counts_spikes_exactly():
     structure = structure_of(run.program.model, run.config)
     layers = structure.neurons
     given = feed_of(test, run.program, run.config, run.steps)
-    got = evaluate(run.program, run.state, given, run.config, structure)
+    got = evaluate(run.program, run.state, given, structure)
     x = training.prepare(jnp.asarray(test.images), sets.spec("digits"), jnp.dtype("float32"))
     state = jax.device_get(run.state)
     variables = {"params": state.params, "batch_stats": state.batch_stats}

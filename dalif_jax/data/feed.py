@@ -3,6 +3,8 @@
 Both feeds name the same examples at the same step: the order is `sets.epoch_order`.
 """
 
+from typing import NamedTuple
+
 import jax
 import numpy as np
 from absl import flags
@@ -11,21 +13,35 @@ from dalif_jax.data import sets
 from dalif_jax.data.imagenet import ImageNet
 
 
+class Reading(NamedTuple):
+    """How a split is read."""
+
+    seed: int  # of the order, and of what is drawn for an example
+    steps: int  # of an epoch
+    batch: int
+    eval_batch: int
+    workers: int  # processes that decode, 0: threads
+
+
 def feed_of(split, program, config, steps_per_epoch):
     """The feed of a split: sets.Split goes onto the devices whole, imagenet.ImageNet streams."""
     kind = Stream if isinstance(split, ImageNet) else Resident
-    return kind(split, program, config, steps_per_epoch)
+    reading = Reading(
+        config.seed, steps_per_epoch, config.batch_size, config.eval_batch_size,
+        config.data_workers,
+    )  # fmt: skip
+    return kind(split, program, reading)
 
 
 class Resident:
     """A split that lies on every device whole; a step gathers its batch there."""
 
-    def __init__(self, split, program, config, steps_per_epoch):
-        self.split, self.program, self.config, self.steps = split, program, config, steps_per_epoch
+    def __init__(self, split, program, reading):
+        self.split, self.program, self.reading = split, program, reading
         self.examples = len(split.labels)
         self.arrays = jax.device_put(tuple(split), program.replicated)
         self.order = jax.jit(
-            lambda epoch: sets.epoch_order(config.seed, epoch, self.examples, config.batch_size),
+            lambda epoch: sets.epoch_order(reading.seed, epoch, self.examples, reading.batch),
             out_shardings=program.order_sharding,
         )
 
@@ -33,14 +49,14 @@ class Resident:
         """What `program.train_step` takes after the state, from this step on, without end."""
         order = None
         while True:
-            if order is None or step % self.steps == 0:
-                order = self.order(step // self.steps)
+            if order is None or step % self.reading.steps == 0:
+                order = self.order(step // self.reading.steps)
             yield *self.arrays, order
             step += 1
 
     def evaluate(self):
         """What `program.eval_step` takes after the state, until every example was given once."""
-        for batch in sets.eval_batches(self.examples, self.config.eval_batch_size):
+        for batch in sets.eval_batches(self.examples, self.reading.eval_batch):
             yield *self.arrays, *jax.device_put(batch, self.program.sharded)
 
     def example(self, i):
@@ -51,35 +67,35 @@ class Resident:
 class Stream:
     """A split read from disk while the devices compute; each process reads its share of a batch.
 
-    Decoding runs in threads, or in `config.data_workers` processes; neither changes a batch.
+    Decoding runs in threads, or in `data_workers` processes; neither changes a batch.
 
     Raises:
       DataError: from either iterator, a damaged record.
     """
 
-    def __init__(self, split, program, config, steps_per_epoch):
-        self.split, self.program, self.config, self.steps = split, program, config, steps_per_epoch
+    def __init__(self, split, program, reading):
+        self.split, self.program, self.reading = split, program, reading
         self.examples = len(split)
 
     def train(self, step):
         """See Resident.train."""
-        config, batch = self.config, self.config.batch_size
+        seed, batch = self.reading.seed, self.reading.batch
         mine = self._mine(batch)
         while True:
-            epoch, done = divmod(step, self.steps)
-            order = np.asarray(sets.epoch_order(config.seed, epoch, self.examples, batch))
+            epoch, done = divmod(step, self.reading.steps)
+            order = np.asarray(sets.epoch_order(seed, epoch, self.examples, batch))
             rows = order[done:, mine]
             # (example, step, place in the global batch) of all that is left of this epoch.
             steps = np.arange(step, step + len(rows))
             tasks = np.stack([rows, *np.broadcast_arrays(steps[:, None], mine)], -1)
-            decode = TrainingExample(self.split, config.seed)
+            decode = TrainingExample(self.split, seed)
             for images, labels in self._read(tasks.reshape(-1, 3), decode, len(mine)):
                 yield *self._spread(batch, images, labels), None
             step += len(rows)
 
     def evaluate(self):
         """See Resident.evaluate."""
-        batch = self.config.eval_batch_size
+        batch = self.reading.eval_batch
         mine = self._mine(batch)
         batches = list(sets.eval_batches(self.examples, batch))
         tasks = np.concatenate([indices[mine] for indices, _ in batches])
@@ -113,12 +129,12 @@ class Stream:
         import joblib
 
         examples = grain.MapDataset.source(tasks).map(decode)
-        if self.config.data_workers:
+        if self.reading.workers:
             if not flags.FLAGS.is_parsed():
                 flags.FLAGS.mark_as_parsed()  # outside a command, grain asks for flags of its own
             # Whole batches to a process: grain deals out what it is given in turn.
             threads = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
-            processes = grain.MultiprocessingOptions(self.config.data_workers)
+            processes = grain.MultiprocessingOptions(self.reading.workers)
             return iter(examples.batch(batch).to_iter_dataset(threads).mp_prefetch(processes))
         cores = joblib.cpu_count()  # those this process may use
         threads = grain.ReadOptions(cores, max(2 * batch, cores))

@@ -4,7 +4,7 @@ import contextlib
 import json
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,6 +23,10 @@ class Structure(NamedTuple):
 
     neurons: dict  # summary.neuron_layers
     operations: list  # operations.operations
+    options: Any  # of every neuron layer
+    timesteps: int
+    mac_pj: float
+    ac_pj: float
 
 
 def structure_of(model, config):
@@ -30,15 +34,16 @@ def structure_of(model, config):
     spec = sets.spec(config.dataset, config.frame_size, config.found)
     shape = (config.timesteps, *spec.shape)
     return Structure(
-        neuron_layers(model, shape), operations.operations(model, shape, not spec.events)
-    )
+        neuron_layers(model, shape), operations.operations(model, shape, not spec.events),
+        neuron_options(config), config.timesteps, config.mac_pj, config.ac_pj,
+    )  # fmt: skip
 
 
 class Interrupted(Exception):
     """An evaluation was given up because the run is to stop."""
 
 
-def evaluate(program, state, feed, config, structure, stop=lambda: False):
+def evaluate(program, state, feed, structure, stop=lambda: False):
     """Accuracy, loss and what each neuron layer did, over all examples of a split.
 
     Args:
@@ -85,39 +90,36 @@ def evaluate(program, state, feed, config, structure, stop=lambda: False):
     variables = (state.params, state.batch_stats)
     energy = operations.count(
         structure.operations,
-        config.timesteps,
+        structure.timesteps,
         **sums,
         neurons={name: layer.neurons for name, layer in structure.neurons.items()},
         examples=total["examples"],
         parameters=sum(leaf.nbytes for leaf in jax.tree.leaves(variables)),
-        mac_pj=config.mac_pj,
-        ac_pj=config.ac_pj,
+        mac_pj=structure.mac_pj,
+        ac_pj=structure.ac_pj,
     )
     return {
         "accuracy": total["correct"] / total["examples"],
         "loss": total["loss"] / total["examples"],
         "examples": total["examples"],
-        "layers": layer_records(
-            state, config, sums["spikes"], structure.neurons, total["examples"]
-        ),
+        "layers": layer_records(state, structure, sums["spikes"], total["examples"]),
         "operations": energy.pop("layers"),
         "energy": energy,
         "confusion": None if confusion is None else confusion.tolist(),
     }
 
 
-def layer_records(state, config, spikes, layers, examples):
+def layer_records(state, structure, spikes, examples):
     """{layer: what its neuron shows, firing_rate, spikes, synaptic_operations}, by depth."""
-    options = neuron_options(config)
-    show = neurons.of(options).shown
+    show = neurons.of(structure.options).shown
     params = state.params if state.ema is None else state.ema
     records = {}
-    for name, layer in layers.items():
-        shown = show(options, jax.device_get(layer_of(params, name)))
+    for name, layer in structure.neurons.items():
+        shown = show(structure.options, jax.device_get(layer_of(params, name)))
         fired = spikes[name]
         records[name] = {
             **{key: np.asarray(value).tolist() for key, value in shown.items()},
-            "firing_rate": int(fired.sum()) / (examples * config.timesteps * layer.neurons),
+            "firing_rate": int(fired.sum()) / (examples * structure.timesteps * layer.neurons),
             "spikes": int(fired.sum()),
             "synaptic_operations": int((fired * layer.fan_out).sum()),
         }
