@@ -8,12 +8,15 @@ import numpy as np
 BLUE, ORANGE, GREEN, GREY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#999999", "#AA4499"
 
 
-def panels(columns, width=5.0, height=3.6):
+def panels(count, width=5.0, height=3.6, across=4):
+    """A figure and `count` axes, at most `across` of them in a row."""
     # The object interface: no global state, no window, whatever the machine's backend.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * columns, height), dpi=150, layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
+    columns = min(count, across)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(width * columns, height * rows), dpi=150, layout="constrained")
+    axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
     for axis in axes:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
@@ -81,7 +84,7 @@ def number_curves(records, path, meanings=None):
     evals = [r for r in records if r["kind"] == "eval"]
     names, meanings = list(evals[-1]["layers"]), meanings or {}
     keys = numbers_of(evals)
-    figure, axes = panels(len(keys))
+    figure, axes = panels(len(keys), across=3 if len(keys) != 4 else 2)
     # The scale reaches past the last layer, whose yellow would be too pale on white.
     scale = ScalarMappable(Normalize(1, 1.1 * max(len(names), 2)), colormaps["viridis"])
     for axis, key in zip(axes, keys, strict=True):
