@@ -40,6 +40,75 @@ def tet(logits, labels, smoothing=0.0, weight=0.05, target=1.0):
     return (1.0 - weight) * each + weight * spread
 
 
+def im_membrane(statistics, form, timesteps):
+    """The term of IM-Loss (Guo et al., NeurIPS 2022): membranes on average at the threshold.
+
+    paper  sum over layers of (mean h - V)^2, h the membranes before firing, V their threshold;
+           by secondary reports of the paper, which leave out the neurons inside blocks
+    code   mean over layers but the first and last of (mean - 0.5 / T)^2, of the current of each
+           block's last neuron and of the spikes of the others; read in the released demo
+
+    Args:
+      statistics: {layer: {"current", "membrane", "threshold", "spikes"}}, means over all of a
+        batch and time, in the order the layers run.
+    Returns:
+      a scalar. Of what lies below one name the last layer counts: "stage0_block0/neuron1".
+    """
+    blocks = {}
+    for layer, means in statistics.items():
+        block, _, _ = layer.rpartition("/")
+        blocks[block or layer] = bool(block), means  # a later layer takes its place
+    if form == "paper":
+        return sum((m["membrane"] - m["threshold"]) ** 2 for _, m in blocks.values())
+    each = [m["current"] if block else m["spikes"] for block, m in blocks.values()]
+    each = each[1:-1] or each
+    return sum((value - 0.5 / timesteps) ** 2 for value in each) / len(each)
+
+
+def im_statistic(seen):
+    return {key: getattr(seen, key).mean() for key in seen._fields}
+
+
+HALF_WIDTH = 0.5  # of the surrogate's window, for recdis
+
+
+def recdis_membrane(statistics):
+    """A stand-in for the term of RecDis-SNN (Guo et al., CVPR 2022), whose formula is not public.
+
+    Of membranes as distances from the threshold in half widths of the surrogate's window, a channel
+    with mean m and deviation d costs
+
+        max(0, m^2 - d^2) + max(0, 2 - |m| - d)^2 + max(0, d - 4)^2
+
+    against degeneration (all on one side), mismatch (all near the threshold, where the surrogate
+    is far from the step) and saturation; mean over channels and layers. Modelled on the released
+    loss of "Regularizing activation distribution for BNNs", which the authors built on before.
+
+    Args:
+      statistics: {layer: (mean, mean square) [C] each} over a batch and time.
+    """
+
+    def cost(mean, square):
+        deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0.0) + 1e-10)
+        degeneration = jnp.maximum(0.0, mean**2 - deviation**2)
+        mismatch = jnp.maximum(0.0, 2.0 - jnp.abs(mean) - deviation) ** 2
+        saturation = jnp.maximum(0.0, deviation - 4.0) ** 2
+        return (degeneration + mismatch + saturation).mean()
+
+    return sum(cost(*layer) for layer in statistics.values()) / len(statistics)
+
+
+def recdis_statistic(seen):
+    distance = (seen.membrane - seen.threshold) / HALF_WIDTH
+    axes = tuple(range(distance.ndim - 1))
+    return distance.mean(axes), (distance**2).mean(axes)
+
+
+def halves_by_cosine(weight, share):
+    """weight (1 + cos(pi share)): twice the weight at first, nothing at the end."""
+    return weight * (1.0 + jnp.cos(jnp.pi * share))
+
+
 def _cross_entropy(logits, labels, smoothing):
     """[..., K] and [...] -> [...] nats."""
     log_probabilities = jax.nn.log_softmax(logits)
@@ -78,14 +147,37 @@ class TETOptions(Options):
             raise ValueError(f"weight={self.weight} must be at least 0 and at most 1")
 
 
+@dataclass(frozen=True)
+class IMOptions(Options):
+    form: str = "paper"  # paper, code: what is held where, see im_membrane
+    weight: float | None = None  # of the term; None: 2 in the paper's form, 0.005 in the code's
+
+    def __post_init__(self):
+        if self.form not in ("paper", "code"):
+            raise ValueError(f"unknown form {self.form!r}; known: paper, code")
+        if self.weight is None:
+            object.__setattr__(self, "weight", {"paper": 2.0, "code": 0.005}[self.form])
+        if not isinstance(self.weight, int | float) or self.weight < 0:
+            raise ValueError(f"weight={self.weight!r} must be a number of at least 0")
+
+
+@dataclass(frozen=True)
+class RecDisOptions(Options):
+    weight: float = 0.05  # of the term; falls from twice this to 0 by a cosine, a choice of ours
+
+    def __post_init__(self):
+        if self.weight < 0:
+            raise ValueError(f"weight={self.weight} must not be negative")
+
+
 class Loss(NamedTuple):
     """A line of LOSSES.
 
     function: (options, logits [B, T, K], labels int [B], taps, share) -> [B]. `taps` is {layer:
       what its statistic gave}, empty without one; `share` of the training is over, 0 to 1.
     options: its dataclass of Options.
-    statistic: (membrane, threshold) of a layer and timestep, [B, ..., C] each -> a pytree, which
-      the layer averages over time; None: nothing is asked of the layers.
+    statistic: what a layer did in a timestep (neurons.Seen) -> a pytree, which the layer averages
+      over time; None: nothing is asked of the layers.
     """
 
     function: Callable
@@ -101,9 +193,21 @@ def _tet_loss(options, logits, labels, taps, share):
     return tet(logits, labels, options.label_smoothing, options.weight, options.target)
 
 
+def _im_loss(options, logits, labels, taps, share):
+    each = time_averaged_cross_entropy(logits, labels, options.label_smoothing)
+    return each + options.weight * im_membrane(taps, options.form, logits.shape[1])
+
+
+def _recdis_loss(options, logits, labels, taps, share):
+    each = time_averaged_cross_entropy(logits, labels, options.label_smoothing)
+    return each + halves_by_cosine(options.weight, share) * recdis_membrane(taps)
+
+
 LOSSES = {
     "cross_entropy": Loss(_cross_entropy_loss),
     "tet": Loss(_tet_loss, TETOptions),
+    "im": Loss(_im_loss, IMOptions, im_statistic),
+    "recdis": Loss(_recdis_loss, RecDisOptions, recdis_statistic),
 }
 
 

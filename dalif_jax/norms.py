@@ -63,11 +63,13 @@ def batch_norm(x, scale, bias, running, train, repeats=1):
 class BatchNorm(nn.Module):
     """Names `scale`, `bias` [C] and the running `mean`, `var` [C] for `batch_norm`.
 
-    `zero_scale` starts scale at 0, so that a residual block starts as its shortcut.
+    `zero_scale` starts scale at 0, so that a residual block starts as its shortcut; `summed` says
+    that another branch is added to what comes out.
     """
 
     dtype: jnp.dtype = jnp.float32
     zero_scale: bool = False
+    summed: bool = False
     layer: ClassVar[str] = "norm"
 
     @nn.compact
@@ -75,29 +77,75 @@ class BatchNorm(nn.Module):
         """x: [..., C] -> same shape in `dtype`; `repeats` as in batch_norm."""
         parameters, running = norm_variables(self, x.shape[-1], self.zero_scale)
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        parameters = self.scaled(*parameters)
         y, new = batch_norm(wide, *parameters, tuple(r.value for r in running), train, repeats)
         store_running(self, running, new)
         return y.astype(self.dtype)
 
+    @nn.nowrap
+    def scaled(self, scale, bias):
+        """What the normalised x is multiplied with and what is added."""
+        return scale, bias
 
-def batch_fold(params, stats):
+
+class ThresholdNorm(BatchNorm):
+    """tdBN (STBP-tdBN, Zheng et al., AAAI 2021): batch norm to the threshold's scale.
+
+        y = scale a threshold (x - mean) / sqrt(var + eps) + bias
+
+    a = 1 in series and 1/sqrt(2) where two branches are summed, so that their sum spreads as far
+    as the threshold again. Certain: as in public code of three later papers. An identity shortcut
+    stays spikes, or is normed as well (`identity`), as GLIF does it; which of the two the paper
+    means is open. The threshold is a constant here, also where the neuron learns its own.
+    """
+
+    threshold: float = 0.5  # units of the membrane
+    identity: bool = False  # whether shortcuts without weights are normed too
+
+    @nn.nowrap
+    def scaled(self, scale, bias):
+        return self.threshold * (2**-0.5 if self.summed else 1.0) * scale, bias
+
+
+class NoNorm(nn.Module):
+    """None: what comes in goes out. Names nothing."""
+
+    dtype: jnp.dtype = jnp.float32
+    zero_scale: bool = False
+    summed: bool = False
+    layer: ClassVar[None] = None  # nothing that whoever walks a network would meet
+
+    @nn.compact
+    def __call__(self, x, train: bool, repeats: int = 1):
+        return x
+
+
+def batch_fold(module, params, stats):
     """(factor, shift), [C] each, that a trained batch norm comes down to: factor * x + shift."""
-    factor = params["scale"] / (stats["var"] + EPSILON) ** 0.5
-    return factor, params["bias"] - stats["mean"] * factor
+    scale, bias = module.scaled(params["scale"], params["bias"])
+    factor = scale / (stats["var"] + EPSILON) ** 0.5
+    return factor, bias - stats["mean"] * factor
 
 
 class Norm(NamedTuple):
     """A line of NORMS.
 
-    module: (dtype, zero_scale=False, name) -> Flax module of (x [..., C], train, repeats=1) -> x.
-    fold: (params, stats) of a layer -> (factor, shift) of x at inference; None where it is no such.
+    module: (dtype, zero_scale=False, summed=False, name) -> Flax module of (x [..., C], train,
+      repeats=1) -> x. Its other fields are its own options, or config keys of the same name; one
+      called `identity` says whether shortcuts without weights are normed too.
+    fold: (module, params, stats) of a layer -> (factor, shift) of x at inference; None where it is
+      no such.
     """
 
     module: Callable
     fold: Callable | None = None
 
 
-NORMS = {"batch": Norm(BatchNorm, batch_fold)}
+NORMS = {
+    "batch": Norm(BatchNorm, batch_fold),
+    "tdbn": Norm(ThresholdNorm, batch_fold),
+    "none": Norm(NoNorm, lambda module, params, stats: (1.0, 0.0)),
+}
 
 
 def add(name, norm):
@@ -107,10 +155,13 @@ def add(name, norm):
     NORMS[name] = norm
 
 
-def own_options(name):
-    """{option: its default} of a norm: its module's fields but for those that all are given."""
-    every = ("dtype", "zero_scale", "parent", "name")
+def fields_of(name):
+    """{field: its default} of a norm's module but for those that every one is given."""
+    every = ("dtype", "zero_scale", "summed", "parent", "name")
     return {f.name: f.default for f in fields(NORMS[name].module) if f.name not in every}
+
+
+own_options = fields_of
 
 
 def norm_variables(module, channels, zero_scale=False, prefix=""):

@@ -51,15 +51,36 @@ def bell(v, width):
     return 0.3 * triangle(v, width)
 
 
+def squared_sech(v, width):
+    """Derivative of tanh(v/a)/2 + 1/2: sech^2(v/a) / (2 a), with K = 1/a of IM-Loss."""
+    return 1.0 / (2.0 * width * jnp.cosh(jnp.clip(v / width, -20.0, 20.0)) ** 2)
+
+
+def gradual(width, share, end):
+    """The width stays, or goes to `end` by the same factor every step: w0 (w1 / w0)^share.
+
+    A stand-in for gradual surrogate gradients (Chen et al., ICASSP 2022), whose formula is in none
+    of the sources that could be read: by its title, surrogates sharpen while training.
+    """
+    return width if end is None else width * (end / width) ** share
+
+
+def evolving(width, share, end):
+    """IM-Loss (Guo et al., NeurIPS 2022): K = 1/width goes from 1 to 10,
+    ((10^share - 1) 10 + (10 - 10^share) 1) / 9, which is 10^share; in units of `width`. The
+    schedule is put together from secondary sources; the authors' released code has none."""
+    return gradual(width, share, width / 10.0 if end is None else end)
+
+
 class Surrogate(NamedTuple):
     """A line of SURROGATES.
 
-    `derivative` is a function of (v, width), shapes that broadcast. `width_at` is the width at a
-    share of the training, 0 to 1: (width of the config, share) -> width.
+    `derivative` is a function of (v, width), shapes that broadcast. `width_at` is the width when a
+    share of the training is over, 0 to 1: (width of the config, share, its end or None) -> width.
     """
 
     derivative: Callable
-    width_at: Callable = lambda width, share: width
+    width_at: Callable = gradual
 
 
 SURROGATES = {
@@ -69,6 +90,7 @@ SURROGATES = {
     "sigmoid": Surrogate(sigmoid),
     "tanh": Surrogate(tanh),
     "bell": Surrogate(bell),
+    "evolving": Surrogate(squared_sech, evolving),
 }
 
 

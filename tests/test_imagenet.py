@@ -323,7 +323,7 @@ def test_the_evaluated_crop_is_resize_256_and_centre_224(size):
 def test_a_batch_is_a_function_of_seed_and_step(tfrecord):
     splits = load(tfrecord.parents[1])
     stream = feeds(splits, settings())["train"]
-    assert stream.steps == 5
+    assert stream.reading.steps == 5
     whole = first(stream.train(0), 12)
     # From any step on, across the ends of epochs, and in other threads and processes.
     same(first(stream.train(3), 9), whole[3:])

@@ -13,6 +13,8 @@ kernels [out, in, kh, kw]. What the graph takes is the normalised image, the sam
 or counts of events. A neuron here fires at or above its threshold, in NIR above it.
 """
 
+import functools
+
 import jax
 import numpy as np
 
@@ -42,17 +44,23 @@ def to_nir(
     """
     if not 0 < dt < np.inf:
         raise NotRepresentable(f"dt={dt} is no time: seconds above 0")
-    if neurons.of(options).decays is None:
-        why = neurons.of(options).refuses.get("nir", "its step is no LIF's")
+    kind = neurons.of(options)
+    if kind.decays is None and kind.lifs is None:
+        why = neurons.refusal(options, "nir") or "its step is no LIF's"
         raise NotRepresentable(f"neuron={options.name} has no form in NIR: {why}")
     if NORMS[norm].fold is None:
         raise NotRepresentable(f"norm={norm} is no factor and shift that fold into weights")
     if not hasattr(model, "nir"):
         raise NotRepresentable(f"{type(model).__name__} has no form in NIR here")
-    graph = _Graph(variables, options, NORMS[norm].fold, fold_gain, average_pool, dt)
+    fold = functools.partial(_folded, NORMS[norm].fold, model.parts.norm)
+    graph = _Graph(variables, options, fold, fold_gain, average_pool, dt)
     height, width, channels = shape
     graph.add("input", "Input", (channels, height, width))
     return graph.finish(model.nir(graph))
+
+
+def _folded(fold, norm, params, stats, summed):
+    return fold(norm(summed=summed), params, stats)
 
 
 class _Graph:
@@ -82,26 +90,47 @@ class _Graph:
             tree = tree.get(key, {})
         return tree
 
-    def decays(self, neuron):
-        own = self.at(self.params, neuron)
-        alpha, beta = neurons.of(self.options).decays(self.options, own)
-        alpha, beta = (np.asarray(value, np.float64) for value in (alpha, beta))
-        if not ((beta >= 0) & (beta < 1)).all():
+    def lifs(self, neuron):
+        """[(alpha, beta, threshold)] of the LIFs whose spikes add up to a layer's."""
+        own, kind = self.at(self.params, neuron), neurons.of(self.options)
+        if kind.lifs is None:
+            found = [(*kind.decays(self.options, own), self.threshold(neuron, own))]
+        else:
+            found = kind.lifs(self.options, own)
+        found = [tuple(np.asarray(value, np.float64) for value in lif) for lif in found]
+        for _, beta, _ in found:
+            if not ((beta >= 0) & (beta < 1)).all():
+                raise NotRepresentable(
+                    f"{neuron}: beta = {beta.min():.6g} to {beta.max():.6g}; NIR's LIF has "
+                    "tau = dt / (1 - beta): 0 <= beta < 1 (tanh of a large b is 1 in float32)"
+                )
+        return found
+
+    def threshold(self, neuron, own):
+        """What the raw membrane must reach, a number or [C]."""
+        stats = self.at(self.stats, neuron)
+        if self.options.membrane_bn and not (own["norm_scale"] > 0).all():
             raise NotRepresentable(
-                f"{neuron}: beta = {beta.min():.6g} to {beta.max():.6g}; NIR's LIF has "
-                "tau = dt / (1 - beta): 0 <= beta < 1 (tanh of a large b is 1 in float32)"
+                f"{neuron}: the membrane norm's scale is not positive in every channel, so that "
+                "it is no threshold; convert.py --to=folded makes one of it"
             )
-        return alpha, beta
+        running = (stats["norm_mean"], stats["norm_var"]) if stats else ()
+        return membrane_threshold(self.options, own, *running)
 
     def gain(self, neuron):
         """What the weights before a neuron are multiplied with, a scalar or [C]."""
-        alpha, beta = self.decays(neuron)
+        alpha, beta, _ = self.lifs(neuron)[0]  # those of one layer share the current
         return alpha / (1 - beta) if self.fold_gain else np.ones_like(alpha)
 
-    def conv(self, name, norm, neuron, source, stride, kernel):
+    def norm(self, name, channels, summed):
+        """(factor, shift) of a norm layer, [C] each."""
+        own = self.at(self.params, name), self.at(self.stats, name)
+        return (np.broadcast_to(value, channels) for value in self.fold(*own, summed))
+
+    def conv(self, name, norm, neuron, source, stride, kernel, summed=False):
         own = self.at(self.params, name)
-        factor, shift = self.fold(self.at(self.params, norm), self.at(self.stats, norm))
         weight = own["kernel"].transpose(3, 2, 0, 1)
+        factor, shift = self.norm(norm, len(weight), summed)
         channels, height, width = self.shapes[source]
         if weight.shape[1] != channels:
             raise NotRepresentable(f"{name}: a grouped convolution is not exported")
@@ -112,16 +141,19 @@ class _Graph:
         out = [(size + 2 * pad - kernel) // stride + 1 for size in (height, width)]
         return self._conv(name, source, weight, bias * gain, stride, pad, (len(bias), *out))
 
-    def identity(self, name, neuron, source):
+    def identity(self, name, neuron, source, norm=None):
         channels = self.shapes[source][0]
+        factor, shift = self.norm(norm, channels, True) if norm else (1.0, np.zeros(channels))
         gain = np.broadcast_to(self.gain(neuron), channels)
-        weight = np.diag(gain * self.factor[source])[:, :, None, None]
-        return self._conv(name, source, weight, np.zeros(channels), 1, 0, self.shapes[source])
+        weight = np.diag(factor * gain * self.factor[source])[:, :, None, None]
+        return self._conv(name, source, weight, shift * gain, 1, 0, self.shapes[source])
 
-    def _conv(self, name, source, weight, bias, stride, pad, shape):
+    def _conv(self, name, sources, weight, bias, stride, pad, shape):
+        sources = [sources] if isinstance(sources, str) else sources
         return self.add(
-            name, "Conv2d", shape, [source], input_shape=self.shapes[source][1:], weight=weight,
-            bias=bias, stride=(stride, stride), padding=(pad, pad), dilation=(1, 1), groups=1,
+            name, "Conv2d", shape, sources, input_shape=self.shapes[sources[0]][1:],
+            weight=weight, bias=bias, stride=(stride, stride), padding=(pad, pad), dilation=(1, 1),
+            groups=1,
         )  # fmt: skip
 
     def pool(self, name, source, window, stride, pad=0):
@@ -138,27 +170,26 @@ class _Graph:
         return name
 
     def neuron(self, name, sources):
-        alpha, beta = self.decays(name)
-        shape = self.shapes[sources[0]]
-        own, stats = self.at(self.params, name), self.at(self.stats, name)
-        if self.options.membrane_bn and not (own["norm_scale"] > 0).all():
-            raise NotRepresentable(
-                f"{name}: the membrane norm's scale is not positive in every channel, so that it "
-                "is no threshold"
-            )
-        running = (stats["norm_mean"], stats["norm_var"]) if stats else ()
-        threshold = membrane_threshold(self.options, own, *running)
+        shape, lifs = self.shapes[sources[0]], self.lifs(name)
 
         def full(value):
             # Every parameter has the layer's whole shape: some tools take nothing else.
             channels = np.broadcast_to(value, shape[0])
             return np.ascontiguousarray(np.broadcast_to(channels[:, None, None], shape))
 
-        r = np.ones(()) if self.fold_gain else alpha / (1 - beta)
-        return self.add(
-            name, "LIF", shape, sources, tau=full(self.dt / (1 - beta)), r=full(r),
-            v_leak=full(0.0), v_threshold=full(threshold), v_reset=full(0.0),
-        )  # fmt: skip
+        def lif(name, alpha, beta, threshold):
+            r = np.ones(()) if self.fold_gain else alpha / (1 - beta)
+            return self.add(
+                name, "LIF", shape, sources, tau=full(self.dt / (1 - beta)), r=full(r),
+                v_leak=full(0.0), v_threshold=full(threshold), v_reset=full(0.0),
+            )  # fmt: skip
+
+        if len(lifs) == 1:
+            return lif(name, *lifs[0])
+        each = [lif(f"{name}/level{i}", *numbers) for i, numbers in enumerate(lifs)]
+        # What is behind takes from one node: their sum, as a 1x1 convolution.
+        weight = np.eye(shape[0])[:, :, None, None]
+        return self._conv(name, each, weight, np.zeros(shape[0]), 1, 0, shape)
 
     def finish(self, last):
         import nir

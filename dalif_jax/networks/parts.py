@@ -23,11 +23,13 @@ class Parts(NamedTuple):
     """What a network is given to build with; each returns a module of that name in the network.
 
     conv: (width, kernel, stride, use_bias=False, name) -> x -> current.
-    norm: (name, zero_scale=False) -> (x, train, repeats=1) -> x.
+    norm: (name, zero_scale=False, summed=False) -> (x, train, repeats=1) -> x; `summed` where
+      another branch is added to what comes out.
     neuron: (name) -> (current, train, share) -> spikes; with attention on the current before it,
       where the config names one.
     dense: (features, name) -> x -> [B, T, features].
     attention: (name) -> (x, train) -> x, for a network that says itself where it belongs; None.
+    identity: whether the norm is wanted on shortcuts without weights too.
     """
 
     conv: Callable
@@ -35,6 +37,7 @@ class Parts(NamedTuple):
     neuron: Callable
     dense: Callable
     attention: Callable | None = None
+    identity: bool = False
 
 
 def show(x, timesteps):

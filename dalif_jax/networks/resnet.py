@@ -31,12 +31,14 @@ class BasicBlock(nn.Module):
                 pool = AveragePool(stride, stride, name="shortcut_pool")
                 shortcut, stride = pool(x), 1
             shortcut = conv(self.width, 1, stride, name="shortcut_conv")(shortcut)
-            shortcut = norm(name="shortcut_norm")(shortcut, train)
+            shortcut = norm(name="shortcut_norm", summed=True)(shortcut, train)
+        elif self.parts.identity:
+            shortcut = norm(name="shortcut_norm", summed=True)(shortcut, train)
         y = conv(self.width, 3, self.stride, name="conv0")(x)
         y = norm(name="norm0")(y, train)
         y = neuron(name="neuron0")(y, train, share)
         y = conv(self.width, 3, 1, name="conv1")(y)
-        y = norm(zero_scale=self.zero_init, name="norm1")(y, train)
+        y = norm(zero_scale=self.zero_init, summed=True, name="norm1")(y, train)
         return neuron(name="neuron1")(y + shortcut, train, share)
 
 
@@ -113,13 +115,14 @@ class ResNet(nn.Module):
             if self.pooled_shortcut and stride > 1:
                 shortcut, step = graph.pool(f"{at}shortcut_pool", last, stride, stride), 1
             shortcut = graph.conv(
-                f"{at}shortcut_conv", f"{at}shortcut_norm", after, shortcut, step, 1
+                f"{at}shortcut_conv", f"{at}shortcut_norm", after, shortcut, step, 1, summed=True
             )
         else:
-            shortcut = graph.identity(f"{at}shortcut", after, last)
+            norm = f"{at}shortcut_norm" if self.parts.identity else None
+            shortcut = graph.identity(f"{at}shortcut", after, last, norm)
         last = graph.conv(f"{at}conv0", f"{at}norm0", f"{at}neuron0", last, stride, 3)
         last = graph.neuron(f"{at}neuron0", [last])
-        last = graph.conv(f"{at}conv1", f"{at}norm1", after, last, 1, 3)
+        last = graph.conv(f"{at}conv1", f"{at}norm1", after, last, 1, 3, summed=True)
         return graph.neuron(after, [last, shortcut])
 
 

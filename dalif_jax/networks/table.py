@@ -129,13 +129,15 @@ def build(
 
         return fire
 
+    norm_module = functools.partial(NORMS[norm].module, dtype=dtype, **(norm_options or {}))
     parts = Parts(
         conv,
-        functools.partial(NORMS[norm].module, dtype=dtype, **(norm_options or {})),
+        norm_module,
         spiking if attention_module is None else attending,
         functools.partial(
             Dense, kernel_init=linear_init, dtype=dtype, param_dtype=wide, **dense_keys
         ),
         attention_module,
+        getattr(norm_module(), "identity", False),
     )
     return NETWORKS[name](classes=classes, parts=parts, **own)

@@ -6,11 +6,11 @@ them over time. A neuron of one's own is a `Neuron` under a name of its own:
     neurons.add("mine", neurons.Neuron(step, state=...))
 """
 
-from dalif_jax.neurons.layer import TAPS, SpikingNeuron, run, simulate
+from dalif_jax.neurons.layer import TAPS, Seen, SpikingNeuron, run, simulate
 from dalif_jax.neurons.piece import Neuron, Number, Options, fire, zeros
-from dalif_jax.neurons.table import NEURONS, add, of, options, own_options
+from dalif_jax.neurons.table import NEURONS, add, of, options, own_options, refusal
 
 __all__ = [
-    "NEURONS", "TAPS", "Neuron", "Number", "Options", "SpikingNeuron", "add", "fire", "of",
-    "options", "own_options", "run", "simulate", "zeros",
+    "NEURONS", "TAPS", "Neuron", "Number", "Options", "Seen", "SpikingNeuron", "add", "fire", "of",
+    "options", "own_options", "refusal", "run", "simulate", "zeros",
 ]  # fmt: skip

@@ -10,7 +10,8 @@ The state is the membrane itself: the reset is part of the next update, and noth
 
 Certain: as in the authors' public code, run and compared. It starts the raw gates at random in
 -0.1 .. 0.1, all else as below; its CIFAR nets have one of each number a channel
-(`per_channel=True`), and take plain SGD on them without weight decay.
+(`per_channel=True`), and take plain SGD on them without weight decay, on the gates at a tenth of
+the learning rate.
 """
 
 import math
@@ -32,6 +33,7 @@ class GLIF(Options):
     leak: float = 0.0625  # of a linear leak, units of the membrane a timestep
     gain: float = 0.5  # c of every timestep
     gates: tuple[float, ...] = ()  # A, B, G; (): random, as published
+    gate_rate: float = 0.1  # learning rate of the gates, of everyone's; 1 on ImageNet
     per_channel: bool = False  # one of each number a channel instead of one a layer
 
     def __post_init__(self):
@@ -69,7 +71,9 @@ def random_gate(key, shape, dtype):
 def numbers(options):
     each = ("channel",) if options.per_channel else ()
     starts = [logit(gate) for gate in options.gates] or [random_gate] * 3
-    found = dict(zip(GATES, (Number(start, each) for start in starts), strict=True))
+    found = dict(
+        zip(GATES, (Number(start, each, options.gate_rate) for start in starts), strict=True)
+    )
     for name, start in (
         ("tau", options.tau), ("v", options.v), ("leak", options.leak), ("drop", options.drop),
     ):  # fmt: skip

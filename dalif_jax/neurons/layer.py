@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from dalif_jax.neurons import linear
 from dalif_jax.neurons.piece import Options
-from dalif_jax.neurons.table import of
+from dalif_jax.neurons.table import of, refusal
 from dalif_jax.norms import norm_variables, store_running
 from dalif_jax.ops import fused
 from dalif_jax.ops.recompute import keeping_inputs
@@ -24,6 +24,15 @@ TAPS = ("spikes", "membrane", "threshold", "firing_rate", "statistic")
 UNROLL_UP_TO = 8
 
 
+class Seen(NamedTuple):
+    """What a layer did in one timestep, [B, ..., C] each."""
+
+    current: jax.Array
+    membrane: jax.Array  # as it was compared
+    threshold: jax.Array  # with this
+    spikes: jax.Array  # what came out
+
+
 def run(step, params, state, x, unroll=0, look=None, each=None):
     """Scan `step` over the timesteps of x.
 
@@ -32,7 +41,8 @@ def run(step, params, state, x, unroll=0, look=None, each=None):
       params, state: as the step takes them.
       x: [B, T, ...]; computed in at least float32.
       unroll: timesteps per loop iteration, 0 chooses.
-      look: (params, state) -> pytree of [B, ...], asked after every step.
+      look: (params, state, x and spike of the timestep) -> pytree of [B, ...], asked after every
+        step.
       each: {name: [T, ...]}, the params of which every timestep has one.
     Returns:
       (state after T steps, spikes [B, T, ...] in x's dtype, what `look` gave, [B, T, ...]).
@@ -43,8 +53,9 @@ def run(step, params, state, x, unroll=0, look=None, each=None):
     def body(state, now):
         x_t, numbers = now
         numbers = {**params, **numbers}
-        state, s = step(numbers, state, x_t.astype(wide))
-        return state, (s.astype(x.dtype), look and look(numbers, state))
+        x_t = x_t.astype(wide)
+        state, s = step(numbers, state, x_t)
+        return state, (s.astype(x.dtype), look and look(numbers, state, x_t, s))
 
     if not unroll:
         unroll = timesteps if timesteps <= UNROLL_UP_TO else 1
@@ -79,7 +90,7 @@ def simulate(options, params, x, unroll=0):
     )
 
 
-def _compared(look, options, params, state):
+def _compared(look, options, params, state, *_):
     membrane, threshold = look(options, params, state)
     return membrane, jnp.broadcast_to(threshold, membrane.shape)
 
@@ -95,8 +106,7 @@ class SpikingNeuron(nn.Module):
     Attributes:
       options: of its neuron, see `options`.
       mesh: where the fused form runs as a Pallas kernel, see fused.spikes.
-      statistic: (membrane, threshold) of a timestep, [B, ..., C] each -> a pytree, whose mean over
-        time is the tap of that name.
+      statistic: Seen -> a pytree, whose mean over time is the tap of that name.
     """
 
     options: Options
@@ -109,9 +119,11 @@ class SpikingNeuron(nn.Module):
         """x: [B, T, ..., C] -> spikes [B, T, ..., C]; `share` of the training is over."""
         options, kind = self.options, of(self.options)
         streaming = self.streams()
-        if streaming and "stream" in kind.refuses:
-            raise ValueError(f"neuron={options.name} does not stream: {kind.refuses['stream']}")
-        width = SURROGATES[options.surrogate].width_at(options.surrogate_width, share)
+        if streaming and (why := refusal(options, "stream")):
+            raise ValueError(f"neuron={options.name} does not stream: {why}")
+        width = SURROGATES[options.surrogate].width_at(
+            options.surrogate_width, share, options.surrogate_width_end
+        )
         told = replace(options, surrogate_width=width)
         numbers = kind.numbers(options)
         params = {name: self._number(name, number, x) for name, number in numbers.items()}
@@ -172,6 +184,12 @@ class SpikingNeuron(nn.Module):
         start = number.start
         start = start if callable(start) else nn.initializers.constant(start)
         shape = tuple(sizes[each] for each in number.per)
+        there = self.has_variable("params", name) and self.get_variable("params", name).shape
+        if there and "timestep" in number.per and there[0] != sizes["timestep"]:
+            raise ValueError(
+                f"neuron={self.options.name} has a number for each of {there[0]} timesteps and was "
+                f"given {sizes['timestep']}; build and train it for as many as it is to run"
+            )
         return self.param(name, start, shape, jnp.result_type(float))
 
     def streams(self):
@@ -182,12 +200,12 @@ class SpikingNeuron(nn.Module):
         return self.is_mutable_collection(collection) and not self.is_initializing()
 
     def _look(self, look, told, asked):
-        def seen(params, state):
+        def seen(params, state, x, spikes):
             membrane, threshold = _compared(look, told, params, state)
             found = {"membrane": membrane, "threshold": threshold}
             if "statistic" in asked:
                 # A batch axis of one, for what the scan stacks is turned to [B, T, ...].
-                values = self.statistic(membrane, threshold)
+                values = self.statistic(Seen(x, membrane, threshold, spikes))
                 found["statistic"] = jax.tree.map(lambda v: v[None], values)
             return {name: found[name] for name in asked}
 

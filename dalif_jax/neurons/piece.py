@@ -27,6 +27,7 @@ class Options:
     threshold: float = 1.0  # units of the membrane
     surrogate: str = "rectangle"
     surrogate_width: float = 1.0  # units of the threshold; a step may be told a traced one
+    surrogate_width_end: float | None = None  # width when training ends, reached evenly in ratio
     detach_reset: bool = False
     membrane_bn: bool = False
     fused: bool = True  # one pass with recomputation where it applies; False: always the scan
@@ -45,11 +46,14 @@ class Number(NamedTuple):
 
     `start` is its first value, or (key, shape, dtype) -> array. `per` says what has one each:
     () the layer, ("channel",), ("timestep",) or ("timestep", "channel"), its shape [T, C]. A step
-    is given that of its timestep.
+    is given that of its timestep. `rate` is its learning rate's share of everyone's, `decayed`
+    whether weight decay is on it as on weights.
     """
 
     start: float | Callable
     per: tuple[str, ...] = ()
+    rate: float = 1.0
+    decayed: bool = False
 
 
 def _nothing(*_):
@@ -74,7 +78,10 @@ class Neuron:
         a hard reset to 0 at a fixed threshold, fired at or above it. Such a neuron runs as the
         hand-written pass (ops/fused.py), may have its membrane normed, and is NIR's LIF.
       constrain: params -> params, after every update; None: they are free.
-      refuses: why not, of what it does not do or take: "stream", "nir", "norm", "threshold".
+      lifs: (options, params) -> [(alpha, beta, threshold), ...]: leaky neurons with a hard reset to
+        0 whose spikes on the same current add up to its own, for NIR; None: as decays say.
+      refuses: why not, of what it does not do or take: "stream", "nir", "norm", and keys that are
+        nothing to it, as "threshold". A reason, or options -> a reason or "".
       levels: the largest spike: 1, more where spikes are small integers, 0 where they are reals.
     """
 
@@ -88,6 +95,7 @@ class Neuron:
     title: str = ""
     decays: Callable | None = None
     constrain: Callable | None = None
+    lifs: Callable | None = None
     refuses: Mapping[str, Any] = MappingProxyType({})
     levels: int = 1
 

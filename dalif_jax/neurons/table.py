@@ -2,7 +2,25 @@
 
 from dataclasses import fields
 
-from dalif_jax.neurons import alif, arms, dalif, glif, lif, plif, tied
+from dalif_jax.neurons import (
+    alif,
+    arms,
+    bdett,
+    dalif,
+    diet,
+    folded,
+    glif,
+    imlif,
+    klif,
+    liaf,
+    lif,
+    lsg,
+    ltmd,
+    mlf,
+    plif,
+    relu,
+    tied,
+)
 from dalif_jax.neurons.piece import Options
 
 NEURONS = {
@@ -17,6 +35,16 @@ NEURONS = {
     "plif": plif.NEURON,
     "glif": glif.NEURON,
     "alif": alif.NEURON,
+    "klif": klif.NEURON,
+    "lsg": lsg.NEURON,
+    "ltmd": ltmd.NEURON,
+    "mlf": mlf.NEURON,
+    "liaf": liaf.NEURON,
+    "diet": diet.NEURON,
+    "bdett": bdett.NEURON,
+    "imlif": imlif.NEURON,
+    "folded": folded.NEURON,
+    "relu": relu.NEURON,
 }
 
 
@@ -61,6 +89,12 @@ def options(name="dalif", **given):
             f"it is for {normed}"
         )
     return found
+
+
+def refusal(found, what):
+    """Why the neuron of these options does not do or take `what`, see Neuron.refuses; else ""."""
+    why = NEURONS[found.name].refuses.get(what, "")
+    return why(found) if callable(why) else why
 
 
 def of(found):

@@ -13,14 +13,15 @@ from dalif_jax.data.events.event_augment import EVENT_AUGMENTS
 from dalif_jax.data.events.events import RESIZES, SPLITS_BY
 from dalif_jax.data.sets import SPECS
 from dalif_jax.neurons import NEURONS
-from dalif_jax.settings.keys import PIECES
+from dalif_jax.settings.keys import OPTIMIZERS, PERIODIC, PIECES, SCHEDULES
 from dalif_jax.settings.keys import get_config as base_config
 
 # fmt: off
 NAMES = {
     "model": networks.NETWORKS, "neuron": NEURONS, "norm": norms.NORMS, "loss": losses.LOSSES,
     "attention": attention.ATTENTION, "dataset": SPECS,
-    "dtype": ("float32", "bfloat16", "float64"), "schedule": ("cosine", "onecycle", "constant"),
+    "dtype": ("float32", "bfloat16", "float64"), "schedule": SCHEDULES,
+    "optimizer": OPTIMIZERS,
     "rematerialize": ("auto", "on", "off"), "kernel": ("xla", "pallas"), "split_by": SPLITS_BY,
     "resize": RESIZES,
 }
@@ -58,8 +59,10 @@ RANGES = {
     "timesteps": Range(1, 10_000), "seed": Range(0, 2**31, open_high=True), "epochs": COUNT,
     "batch_size": Range(1, 2**20), "eval_batch_size": Range(1, 2**20), "accumulate": COUNT,
     "eval_every": COUNT, "checkpoint_every": COUNT, "keep": COUNT, "log_every": COUNT,
-    "threshold": ABOVE_0, "surrogate_width": ABOVE_0, "learning_rate": ABOVE_0,
-    "warmup_epochs": FROM_0, "weight_decay": FROM_0, "mixup": Range(0, 1000), "mac_pj": FROM_0,
+    "threshold": ABOVE_0, "surrogate_width": ABOVE_0, "surrogate_width_end": ABOVE_0,
+    "learning_rate": ABOVE_0, "schedule_epochs": Range(0, 2**20),
+    "schedule_factor": Range(0, 1, open_low=True), "warmup_epochs": FROM_0,
+    "weight_decay": FROM_0, "mixup": Range(0, 1000), "mac_pj": FROM_0,
     "ac_pj": FROM_0, "momentum": SHARE, "label_smoothing": SHARE, "ema_decay": SHARE,
     "validation_split": SHARE, "unroll": SIZE, "crop_padding": SIZE, "cutout_size": SIZE,
     "roll_pixels": SIZE, "frame_size": Range(0, 4096), "data_workers": Range(0, 4096),
@@ -127,6 +130,12 @@ def loss_options(config):
     return _told(config, lambda **keys: losses.options(name, **keys), common, "loss")
 
 
+def norm_options(config):
+    """{field: value} that a config's norm is built with. Raises ConfigError."""
+    shared = {key: config[key] for key in norms.fields_of(config.norm) if key in config}
+    return shared | check_own(config, "norm")
+
+
 def network_options(config):
     """{option: value} that a config's network is built with. Raises ConfigError."""
     given = check_own(config, "model")
@@ -152,7 +161,7 @@ def validate(config, devices=1):
                 + did_you_mean(str(config[key]), table)
             )
     for key, allowed in RANGES.items():
-        if config[key] not in allowed:
+        if config[key] is not None and config[key] not in allowed:
             raise ConfigError(f"{key}={config[key]} must be {allowed}")
     spec = spec_of(config)
     augments = EVENT_AUGMENTS if spec.events else AUGMENTS
@@ -170,15 +179,29 @@ def validate(config, devices=1):
         raise ConfigError(
             f"warmup_epochs={config.warmup_epochs:g} must be below epochs={config.epochs}"
         )
+    if config.schedule in PERIODIC and not config.schedule_epochs:
+        raise ConfigError(
+            f"schedule={config.schedule} needs schedule_epochs: after how many epochs the rate "
+            "falls (step), or first reaches 0 (cosine_past_end)"
+        )
     _check_sizes(config, spec)
     _check_batches(config, devices)
     for piece in PIECES:
         check_own(config, piece)
-    neuron_options(config)
-    loss_options(config)
-    refused = neurons.NEURONS[config.neuron].refuses.get("norm")
+    _check_pieces(config)
+
+
+def _check_pieces(config):
+    """Refuse pieces that exclude one another, in the words of the one that does."""
+    found, loss = neuron_options(config), losses.LOSSES[config.loss]
+    refused = neurons.refusal(found, "norm")
     if refused and config.norm != "none":
         raise ConfigError(f"norm={config.norm} with neuron={config.neuron}: {refused}")
+    loss_options(config)
+    if loss.statistic and neurons.of(found).membrane is None:
+        raise ConfigError(
+            f"loss={config.loss} is of membranes, and neuron={config.neuron} has none to show"
+        )
 
 
 def spec_of(config):

@@ -14,6 +14,7 @@ from dalif_jax.settings.checks import (  # noqa: F401  names that are used as th
     loss_options,
     network_options,
     neuron_options,
+    norm_options,
     own_options,
     validate,
 )

@@ -2,9 +2,10 @@
 
 from dataclasses import fields
 
-from dalif_jax import networks
-from dalif_jax.neurons import NEURONS
+from dalif_jax import networks, norms
+from dalif_jax.neurons import NEURONS, refusal
 from dalif_jax.settings.checks import neuron_options, spec_of
+from dalif_jax.settings.keys import PERIODIC
 from dalif_jax.settings.keys import get_config as base_config
 
 
@@ -29,6 +30,14 @@ def _told_of(key, more=lambda config: True, why=""):
     return does, f"the neuron has no {key} of its own{why}"
 
 
+def _takes(config, key):
+    return not refusal(neuron_options(config), key)
+
+
+def _norm_takes(config, key):
+    return key in norms.fields_of(config.norm)
+
+
 def _augments(config, *names):
     return bool(set(names) & set(config.augment))
 
@@ -47,9 +56,20 @@ EFFECTS = {
     **{key: _told_of(key, _starts, _GIVEN) for key in ("decay_init", "decay_function")},
     "per_channel": _told_of("per_channel", _learns, ", or learns nothing"),
     "threshold": (
-        lambda c, _: "threshold" not in NEURONS[c.neuron].refuses, "the neuron learns its own"
+        lambda c, _: _takes(c, "threshold") or _norm_takes(c, "threshold"),
+        "the neuron has its own, see neuron_options",
     ),
-    "detach_reset": (lambda c, _: c.timesteps > 1, "with one timestep nothing follows a reset"),
+    "surrogate": (lambda c, _: _takes(c, "surrogate"), "the neuron has a gradient of its own"),
+    "surrogate_width": (
+        lambda c, _: _takes(c, "surrogate_width"), "the neuron says how wide its surrogate is",
+    ),
+    "surrogate_width_end": (
+        lambda c, _: _takes(c, "surrogate_width"), "the neuron says how wide its surrogate is",
+    ),
+    "detach_reset": (
+        lambda c, _: c.timesteps > 1 and _takes(c, "detach_reset"),
+        "nothing follows a reset, or no gradient flows through this neuron's",
+    ),
     "fused": (lambda c, _: not c.membrane_bn, "with membrane_bn the neuron is always a scan"),
     "unroll": (lambda c, _: _scans(c), "the fused neuron is no scan"),
     "kernel": (
@@ -62,7 +82,12 @@ EFFECTS = {
         "the network has no residual branch",
     ),
     "warmup_epochs": (lambda c, _: c.schedule != "onecycle", "schedule=onecycle has its own rise"),
-    "nesterov": (lambda c, _: c.momentum > 0, "momentum is 0"),
+    "schedule_epochs": (lambda c, _: c.schedule in PERIODIC, "the schedule has no such period"),
+    "schedule_factor": (lambda c, _: c.schedule == "step", "only schedule=step falls by a factor"),
+    "momentum": (lambda c, _: c.optimizer == "sgd", "Adam's kind has its own averages"),
+    "nesterov": (
+        lambda c, _: c.momentum > 0 and c.optimizer == "sgd", "momentum is 0, or not SGD's"
+    ),
     "weight_decay_all": (lambda c, _: c.weight_decay > 0, "weight_decay is 0"),
     "crop_padding": (lambda c, _: _augments(c, "crop"), "'crop' is not in augment"),
     "cutout_size": (

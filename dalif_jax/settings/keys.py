@@ -7,6 +7,10 @@ not declared here is an error there and on the command line.
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+# The schedules that are followed for `schedule_epochs` at a time, and all of them.
+PERIODIC = ("step", "cosine_past_end")
+SCHEDULES = ("cosine", "onecycle", "constant", *PERIODIC)
+OPTIMIZERS = ("sgd", "adam", "adamw", "amsgrad")
 # What research changes: each is a key that names one of a table.
 PIECES = ("model", "neuron", "norm", "attention", "loss")
 
@@ -18,10 +22,10 @@ def get_config():
     # What is trained.
     config.model = "resnet20"  # resnet18 34 19 20, vgg16 11, small, tiny
     config.neuron = "dalif"  # dalif, lif, tied; Fig. 2: baseline, spatial, temporal, both, control;
-    #                          plif, glif, alif
-    config.norm = "batch"
+    #                          plif, glif, alif, klif, lsg, ltmd, mlf, liaf, diet, bdett, imlif
+    config.norm = "batch"  # batch, tdbn, none
     config.attention = "none"  # on the current before a neuron
-    config.loss = "cross_entropy"  # of the time-averaged logits; tet: of every timestep's
+    config.loss = "cross_entropy"  # of the averaged logits; tet: of each timestep's; im, recdis
     config.dataset = "cifar10"  # digits, cifar10 100, imagenet; events: see below; one's own:
     #                            image_folder, arrays, event_folder, in data_dir
     config.data_dir = ""  # "": the environment's TFDS_DATA_DIR, else ~/tensorflow_datasets
@@ -34,8 +38,9 @@ def get_config():
 
     # The neuron (paper, III). Membranes, thresholds and norms are float32 or wider throughout.
     config.threshold = 1.0  # fires at membrane >= threshold
-    config.surrogate = "rectangle"  # rectangle, triangle, arctan, sigmoid, tanh, bell
-    config.surrogate_width = 1.0  # a of eq. 11, in units of the threshold
+    config.surrogate = "rectangle"  # rectangle, triangle, arctan, sigmoid, tanh, bell, evolving
+    config.surrogate_width = 1.0  # a of eq. 11, in units of the membrane
+    config.surrogate_width_end = placeholder(float)  # when training ends; unset: it stays
     config.decay_function = "tanh"  # f in alpha = f(a), beta = f(b): tanh, sigmoid
     config.decay_init = 1.0  # a and b at the start
     config.learn_alpha = placeholder(bool)  # unset: as the neuron's name says
@@ -60,11 +65,14 @@ def get_config():
     config.init_from = ""
 
     # The schedule and the optimizer: SGD (paper, IV-A2).
+    config.optimizer = "sgd"  # sgd, adam, adamw, amsgrad
     config.epochs = 1000
     config.batch_size = 128  # of a step, over all devices
     config.accumulate = 1  # parts of a batch worked through one by one, where it does not fit
     config.learning_rate = 0.1
-    config.schedule = "cosine"  # to 0 over all steps; onecycle; constant
+    config.schedule = "cosine"  # to 0 over all steps; onecycle; constant; step; cosine_past_end
+    config.schedule_epochs = 0  # step: between falls; cosine_past_end: to the first end
+    config.schedule_factor = 0.1  # step: what the rate falls to each time
     config.warmup_epochs = 0.0  # linear from 0, before the cosine
     config.momentum = 0.9
     config.nesterov = False

@@ -36,6 +36,9 @@ def seed_key(seed, stream):
 def make_schedule(config, steps_per_epoch):
     """Learning rate as a function of the step: one value per optimizer step, never per epoch.
 
+    `cosine_past_end` is what some authors' code does: a cosine that reaches 0 after
+    `schedule_epochs` and is followed past its end, where it rises again, and so on.
+
     A scalar in float32, or float64 where that is switched on.
     """
     total = config.epochs * steps_per_epoch
@@ -45,6 +48,18 @@ def make_schedule(config, steps_per_epoch):
         curve, warmup = optax.cosine_onecycle_schedule(total, config.learning_rate), 0
     elif config.schedule == "constant":
         curve = optax.constant_schedule(config.learning_rate)
+    elif config.schedule == "step":
+        every = config.schedule_epochs * steps_per_epoch
+        curve = optax.exponential_decay(
+            config.learning_rate, every, config.schedule_factor, staircase=True
+        )
+        if warmup:
+            curve = _later(curve, warmup)  # falls are counted from the run's start
+    elif config.schedule == "cosine_past_end":
+        half = config.schedule_epochs * steps_per_epoch
+        curve = _past_end(config.learning_rate, half)
+        if warmup:
+            curve = _later(curve, warmup)
     else:
         curve = optax.cosine_decay_schedule(config.learning_rate, total - warmup)
     if warmup:
@@ -59,6 +74,14 @@ def make_schedule(config, steps_per_epoch):
     return schedule
 
 
+def _later(curve, warmup):
+    return lambda step: curve(step + warmup)
+
+
+def _past_end(rate, half):
+    return lambda step: 0.5 * rate * (1.0 + jnp.cos(jnp.pi * step / half))
+
+
 def weights_only(params):
     """Mask: True on kernels and biases of convolutions and linear layers, False on the neurons'
     numbers and the norms' scale and bias."""
@@ -70,14 +93,48 @@ def weights_only(params):
     }
 
 
-def make_optimizer(config, schedule):
-    """SGD with momentum; weight decay is added to the gradient before the momentum."""
-    return optax.chain(
-        optax.add_decayed_weights(
-            config.weight_decay, mask=None if config.weight_decay_all else weights_only
-        ),
-        optax.sgd(schedule, momentum=config.momentum, nesterov=config.nesterov),
-    )
+def make_optimizer(config, schedule, numbers=None):
+    """SGD with momentum, or one of Adam's kind; weight decay is added to the gradient before, with
+    adamw to the step.
+
+    Args:
+      numbers: {layer: {name: neurons.Number}}, whose learning rates and decay are as each says.
+    """
+    numbers = numbers or {}
+
+    def decayed(params):
+        return _said(params, numbers, weights_only(params), lambda number: number.decayed)
+
+    mask = None if config.weight_decay_all else decayed
+    if config.optimizer == "adamw":
+        steps = [optax.adamw(schedule, weight_decay=config.weight_decay, mask=mask)]
+    else:
+        steps = [optax.add_decayed_weights(config.weight_decay, mask=mask)]
+        steps += [
+            optax.sgd(schedule, momentum=config.momentum, nesterov=config.nesterov)
+            if config.optimizer == "sgd" else {"adam": optax.adam, "amsgrad": optax.amsgrad}[
+                config.optimizer](schedule)
+        ]  # fmt: skip
+    rates = {number.rate for layer in numbers.values() for number in layer.values()}
+    for rate in sorted(rates - {1.0}):
+
+        def slower(params, rate=rate):
+            none = jax.tree.map(lambda _: False, params)
+            return _said(params, numbers, none, lambda number: number.rate == rate)
+
+        steps.append(optax.masked(optax.scale(rate), slower))
+    return optax.chain(*steps)
+
+
+def _said(params, numbers, otherwise, word, path=()):
+    """What neurons' numbers say, True or False a leaf, and `otherwise` of all other parameters."""
+    own = numbers.get("/".join(path), {})
+    return {
+        name: _said(value, numbers, otherwise[name], word, (*path, name))
+        if isinstance(value, dict)
+        else word(own[name]) if name in own else otherwise[name]
+        for name, value in params.items()
+    }  # fmt: skip
 
 
 def abstract_state(program):

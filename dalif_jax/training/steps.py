@@ -17,7 +17,12 @@ from dalif_jax.analysis import summary
 from dalif_jax.data import sets
 from dalif_jax.norms import STATISTICS
 from dalif_jax.ops.convolution import CONVOLUTIONS
-from dalif_jax.settings.config import loss_options, network_options, neuron_options
+from dalif_jax.settings.config import (
+    loss_options,
+    network_options,
+    neuron_options,
+    norm_options,
+)
 from dalif_jax.training.batches import (
     batches_of,
     examples_of,
@@ -59,7 +64,7 @@ def build_model(config, mesh=None):
         jnp.dtype(config.dtype),
         norm=config.norm,
         attention=config.attention,
-        norm_options=dict(config.norm_options),
+        norm_options=norm_options(config),
         attention_options=dict(config.attention_options),
         statistic=losses.LOSSES[config.loss].statistic,
         mesh=mesh,
@@ -85,7 +90,8 @@ def make_program(config, steps_per_epoch, mesh):
     spec = sets.spec(config.dataset, config.frame_size, config.found)
     model = build_model(config, mesh)
     schedule = make_schedule(config, steps_per_epoch)
-    optimizer = make_optimizer(config, schedule)
+    kind, numbers = neurons.NEURONS[config.neuron], numbers_of(model, config, spec.shape)
+    optimizer = make_optimizer(config, schedule, numbers)
     replicated = NamedSharding(mesh, PartitionSpec())
     sharded = NamedSharding(mesh, PartitionSpec("data"))
     order_sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
@@ -98,7 +104,7 @@ def make_program(config, steps_per_epoch, mesh):
         model, config.timesteps, losses.LOSSES[config.loss], loss_options(config),
         remakes(config.rematerialize, platform),
     )  # fmt: skip
-    update = update_of(optimizer, config.ema_decay, constraint_of(model, config, shape))
+    update = update_of(optimizer, config.ema_decay, constraint_of(kind.constrain, numbers))
     jit = functools.partial(
         jax.jit,
         out_shardings=replicated,
@@ -211,15 +217,22 @@ def gradient_of(batches, forward, total_steps):
     return gradient
 
 
-def constraint_of(model, config, shape):
-    """params -> params within what the neuron allows; None where it allows all."""
-    constrain = neurons.NEURONS[config.neuron].constrain
+def numbers_of(model, config, frame):
+    """{layer: {name: neurons.Number}} of the neuron layers, for frames of a shape (H, W, C)."""
+    numbers = neurons.NEURONS[config.neuron].numbers(neuron_options(config))
+    if not numbers:
+        return {}
+    rows = summary.layers(model, (config.timesteps, *frame))
+    return {row.name: numbers for row in rows if row.kind == "SpikingNeuron"}
+
+
+def constraint_of(constrain, layers):
+    """params -> params within what the neuron of these layers allows; None where it allows all."""
     if constrain is None:
         return None
-    names = [row.name for row in summary.layers(model, shape) if row.kind == "SpikingNeuron"]
 
     def constrained(params, path=()):
-        if "/".join(path) in names:
+        if "/".join(path) in layers:
             return constrain(params)
         return {
             key: constrained(value, (*path, key)) if isinstance(value, dict) else value

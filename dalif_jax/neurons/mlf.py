@@ -1,0 +1,71 @@
+"""MLF (Feng et al., IJCAI 2022): several thresholds, each with a membrane; the spikes add up.
+
+    h_k[t] = 0.25 u_k[t-1] + x[t]            the same x for each of K membranes
+    s_k[t] = 1 where h_k[t] > V_k            V = 0.6, 1.6, 2.6
+    u_k[t] = h_k[t] (1 - s_k[t])             each is reset by its own spike
+    s[t]   = sum_k s_k[t]                    0 .. K
+
+Nothing is learned. Certain: as in the authors' public code, run and compared; the rectangle of
+width 1 at each threshold. Two thresholds are its K = 2. Pictures show the first membrane.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+
+from dalif_jax.neurons.linear import State as One
+from dalif_jax.neurons.linear import reset
+from dalif_jax.neurons.piece import Neuron, Options, fire, zeros
+
+
+@dataclass(frozen=True)
+class MLF(Options):
+    """Options of MLF."""
+
+    thresholds: tuple[float, ...] = (0.6, 1.6, 2.6)  # units of the membrane, rising
+    decay: float = 0.25  # of every membrane in a timestep
+
+    def __post_init__(self):
+        super().__post_init__()
+        rising = sorted(self.thresholds) == list(self.thresholds)
+        if not self.thresholds or self.thresholds[0] <= 0 or not rising:
+            raise ValueError(f"thresholds={self.thresholds} must be above 0 and rise")
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"decay={self.decay} must be at least 0 and below 1")
+
+
+class State(NamedTuple):
+    """Membranes and spikes, K each of [B, ..., C]."""
+
+    membranes: tuple[jax.Array, ...]
+    spikes: tuple[jax.Array, ...]
+
+
+def initial_state(options, x):
+    nothing = (zeros(x),) * len(options.thresholds)
+    return State(nothing, nothing)
+
+
+def step(options, params, state, x):
+    membranes = tuple(
+        options.decay * reset(One(h, s), options.detach_reset) + x
+        for h, s in zip(*state, strict=True)
+    )
+    spikes = tuple(
+        fire(options, h - threshold, strict=True)
+        for h, threshold in zip(membranes, options.thresholds, strict=True)
+    )
+    return State(membranes, spikes), sum(spikes[1:], spikes[0])
+
+
+NEURON = Neuron(
+    step,
+    MLF,
+    state=initial_state,
+    membrane=lambda options, params, state: (state.membranes[0], options.thresholds[0]),
+    lifs=lambda options, params: [(1.0, options.decay, v) for v in options.thresholds],
+    title="[MLF](https://arxiv.org/abs/2210.06386)",
+    refuses={"threshold": "it has several: neuron_options.thresholds"},
+    levels=3,
+)

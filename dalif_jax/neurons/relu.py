@@ -1,0 +1,22 @@
+"""The rectified linear unit, max(0, x[t]): no spiking neuron, for what is converted into one.
+
+A network of them is trained with T = 1; `convert.py --to=diet` takes its weights.
+"""
+
+import jax.numpy as jnp
+
+from dalif_jax.neurons.piece import Neuron
+
+NEURON = Neuron(
+    lambda options, params, state, x: (state, jnp.maximum(0.0, x)),
+    state=lambda options, x: (),
+    title="rectified linear unit, no spiking neuron",
+    refuses={
+        "nir": "it sends real numbers",
+        "threshold": "it has none",
+        "surrogate": "it has a gradient of its own",
+        "surrogate_width": "it has a gradient of its own",
+        "detach_reset": "it is never reset",
+    },
+    levels=0,
+)
