@@ -35,6 +35,13 @@ def normalise(x, mean, variance, scale, bias):
     return (x - mean) * factor + bias
 
 
+def normalise_outside(x, mean, variance, scale, bias):
+    """The same with scale * (x - mean) / (sqrt(variance) + 1e-5) + bias."""
+    # No gradient of sqrt at 0: a channel of one value stays.
+    deviation = jnp.sqrt(jnp.maximum(variance, EPSILON**2))
+    return (x - mean) * (scale / (deviation + EPSILON)) + bias
+
+
 def update_running(running, mean, variance, count):
     """Running (mean, unbiased variance) after one more batch of `count` values a channel."""
     unbiased = variance * (count / max(count - 1, 1))
@@ -45,10 +52,11 @@ def update_running(running, mean, variance, count):
     )
 
 
-def batch_norm(x, scale, bias, running, train, repeats=1):
+def batch_norm(x, scale, bias, running, train, repeats=1, normalise=normalise):
     """Normalise x [..., C] with its own statistics (train) or the running ones.
 
     `repeats` is how many times each value stands for itself: it counts in the unbiased variance.
+    `normalise` is the formula.
 
     Returns:
       (normalised x, running statistics after the call). In evaluation `running` is unchanged.
@@ -78,7 +86,8 @@ class BatchNorm(nn.Module):
         parameters, running = norm_variables(self, x.shape[-1], self.zero_scale)
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         parameters = self.scaled(*parameters)
-        y, new = batch_norm(wide, *parameters, tuple(r.value for r in running), train, repeats)
+        old = tuple(r.value for r in running)
+        y, new = batch_norm(wide, *parameters, old, train, repeats, self.formula())
         store_running(self, running, new)
         return y.astype(self.dtype)
 
@@ -86,6 +95,11 @@ class BatchNorm(nn.Module):
     def scaled(self, scale, bias):
         """What the normalised x is multiplied with and what is added."""
         return scale, bias
+
+    @nn.nowrap
+    def formula(self):
+        """(x, mean, variance, scale, bias) -> normalised x."""
+        return normalise
 
 
 class ThresholdNorm(BatchNorm):
@@ -101,10 +115,16 @@ class ThresholdNorm(BatchNorm):
 
     threshold: float = 0.5  # units of the membrane
     identity: bool = False  # whether shortcuts without weights are normed too
+    summed_scale: float = 2**-0.5  # a of summed branches; 1 where neurons fire before the sum
+    epsilon_outside: bool = False  # eps outside the root, as MLF's code has it
 
     @nn.nowrap
     def scaled(self, scale, bias):
-        return self.threshold * (2**-0.5 if self.summed else 1.0) * scale, bias
+        return self.threshold * (self.summed_scale if self.summed else 1.0) * scale, bias
+
+    @nn.nowrap
+    def formula(self):
+        return normalise_outside if self.epsilon_outside else normalise
 
 
 class NoNorm(nn.Module):
@@ -123,7 +143,9 @@ class NoNorm(nn.Module):
 def batch_fold(module, params, stats):
     """(factor, shift), [C] each, that a trained batch norm comes down to: factor * x + shift."""
     scale, bias = module.scaled(params["scale"], params["bias"])
-    factor = scale / (stats["var"] + EPSILON) ** 0.5
+    outside = module.formula() is normalise_outside
+    root = stats["var"] ** 0.5 + EPSILON if outside else (stats["var"] + EPSILON) ** 0.5
+    factor = scale / root
     return factor, bias - stats["mean"] * factor
 
 

@@ -73,6 +73,7 @@ class _Graph:
         self.options, self.fold = options, fold
         self.fold_gain, self.average_pool = fold_gain, average_pool
         self.dt, self.nodes, self.edges, self.shapes, self.factor = dt, {}, [], {}, {}
+        self.hidden = None  # (linear layer, its neurons or None) before the last
 
     def add(self, name, kind, shape, sources=(), **values):
         import nir
@@ -141,6 +142,16 @@ class _Graph:
         out = [(size + 2 * pad - kernel) // stride + 1 for size in (height, width)]
         return self._conv(name, source, weight, bias * gain, stride, pad, (len(bias), *out))
 
+    def linear(self, name, neuron, source):
+        """A linear layer, and the neurons behind it where they have a name."""
+        own = self.params[name]
+        weight = own["kernel"].T * self.factor[source]
+        bias = np.broadcast_to(own.get("bias", 0.0), len(weight))
+        gain = np.broadcast_to(self.gain(neuron) if neuron else 1.0, len(weight))
+        weight = (weight * gain[:, None])[:, :, None, None]
+        last = self._conv(name, source, weight, bias * gain, 1, 0, (len(weight), 1, 1))
+        return self.neuron(neuron, [last]) if neuron else last
+
     def identity(self, name, neuron, source, norm=None):
         channels = self.shapes[source][0]
         factor, shift = self.norm(norm, channels, True) if norm else (1.0, np.zeros(channels))
@@ -195,12 +206,13 @@ class _Graph:
         import nir
 
         _, height, width = self.shapes[last]
-        head, size = self.params["head"], (height, width)
+        size = (height, width)
         if height != width:
             raise NotRepresentable(f"the last map is {height}x{width}; a square one is needed")
         last = self.pool("pool", last, height, 1) if size != (1, 1) else last
-        weight = head["kernel"].T[:, :, None, None] * self.factor[last]
-        last = self._conv("head", last, weight, head["bias"], 1, 0, (len(weight), 1, 1))
+        if self.hidden:
+            last = self.linear(*self.hidden, last)
+        last = self.linear("head", None, last)
         self.add("output", "Output", self.shapes[last], [last])
         return nir.NIRGraph(
             self.nodes, self.edges, metadata={"dt": self.dt, "neuron": self.options.name},

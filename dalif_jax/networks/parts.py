@@ -27,7 +27,7 @@ class Parts(NamedTuple):
       another branch is added to what comes out.
     neuron: (name) -> (current, train, share) -> spikes; with attention on the current before it,
       where the config names one.
-    dense: (features, name) -> x -> [B, T, features].
+    dense: (features, use_bias=True, name) -> x -> [B, T, features].
     attention: (name) -> (x, train) -> x, for a network that says itself where it belongs; None.
     identity: whether the norm is wanted on shortcuts without weights too.
     """

@@ -43,7 +43,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A stem of (kernel, width, stride) convolutions, stages of blocks, one linear layer."""
+    """A stem of (kernel, width, stride) convolutions, stages of blocks, one linear layer or two."""
 
     classes: int
     parts: Parts
@@ -54,6 +54,9 @@ class ResNet(nn.Module):
     stem_pool: tuple[int, int, int] | None = None  # window, stride, padding
     pooled_shortcut: bool = False
     zero_init: bool = False  # start each block's last norm scale at 0
+    hidden: int = 0  # width of a linear layer before the last; 0: none
+    hidden_neuron: bool = False  # whether neurons fire behind it
+    head_bias: bool = True  # of these layers
 
     @nn.compact
     def __call__(self, x, train: bool = False, timesteps=None, share=1.0):
@@ -74,7 +77,11 @@ class ResNet(nn.Module):
                     self.zero_init, name=f"stage{i}_block{j}",
                 )(x, train, share)  # fmt: skip
         x = GlobalAverage(name="pool")(x)
-        return dense(self.classes, name="head")(x)
+        if self.hidden:
+            x = dense(self.hidden, use_bias=self.head_bias, name="hidden")(x)
+        if self.hidden_neuron:
+            x = neuron(name="hidden_neuron")(x, train, share)
+        return dense(self.classes, use_bias=self.head_bias, name="head")(x)
 
     @nn.nowrap
     def last_side(self, side):
@@ -95,6 +102,8 @@ class ResNet(nn.Module):
     def nir(self, graph):
         """Add its nodes to a graph of exchange/interchange.py; returns what feeds the linear."""
         last = "input"
+        if self.hidden:
+            graph.hidden = "hidden", "hidden_neuron" if self.hidden_neuron else None
         for i, (kernel, _, stride) in enumerate(self.stem):
             at = f"stem{i}_"
             last = graph.conv(f"{at}conv", f"{at}norm", f"{at}neuron", last, stride, kernel)

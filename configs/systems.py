@@ -1,0 +1,58 @@
+"""Every compared system on the digits: its neuron, norm, loss and surrogate, all else as digits.
+
+    python train.py --config configs/systems.py:plif --workdir runs/plif
+
+Each is a line of SYSTEMS: what its paper changes, from there or from its public code, without its
+network and its recipe, which configs/table1/ has. `stand-in` marks a formula that is not public:
+see the docstring of the piece. docs/systems.md says what is certain and what was measured.
+"""
+
+from configs.digits import get_config as digits
+
+SYSTEMS = {
+    "dalif": {},
+    "tdbn": {"neuron": "lif", "threshold": 0.5, "norm": "tdbn"},
+    "mpbn": {"neuron": "lif", "threshold": 0.5, "surrogate": "tanh", "membrane_bn": True},
+    "tet": {"neuron": "lif", "beta": 0.5, "surrogate": "triangle", "loss": "tet"},
+    "im": {"neuron": "lif", "threshold": 0.5, "surrogate": "evolving", "loss": "im"},
+    "recdis": {"neuron": "lif", "threshold": 0.5, "loss": "recdis"},  # stand-in
+    "lsg": {"neuron": "lsg", "threshold": 0.5, "norm": "tdbn"},
+    "plif": {"neuron": "plif", "surrogate": "arctan", "detach_reset": True},
+    "klif": {"neuron": "klif", "surrogate": "arctan", "detach_reset": True},
+    "glif": {
+        "neuron": "glif", "per_channel": True, "threshold": 0.5, "norm": "tdbn",
+        "norm_options": {"identity": True},
+    },
+    "diet": {
+        "neuron": "diet", "surrogate": "bell", "norm": "none", "optimizer": "amsgrad",
+        "learning_rate": 1e-3, "weight_decay": 0.0,
+    },
+    "ltmd": {"neuron": "ltmd"},
+    "alif": {"neuron": "alif", "threshold": 0.5, "surrogate": "bell"},
+    "bdett": {"neuron": "bdett"},  # unverified
+    "imlif": {"neuron": "imlif", "threshold": 0.5, "norm": "tdbn", "loss": "tet"},  # stand-in
+    "mlf": {
+        "neuron": "mlf", "threshold": 0.6, "norm": "tdbn",
+        "norm_options": {"summed_scale": 1.0, "epsilon_outside": True},
+    },
+    "gradual": {  # stand-in
+        "neuron": "lif", "threshold": 0.5, "surrogate_width": 2.0, "surrogate_width_end": 0.5,
+    },
+    "liaf": {"neuron": "liaf", "threshold": 0.5, "detach_reset": True},
+}  # fmt: skip
+
+
+def pieces(config, name):
+    """Set what the system `name` changes on a config; returns it."""
+    for key, value in SYSTEMS[name].items():
+        if isinstance(value, dict):
+            config[key].update(value)
+        else:
+            config[key] = value
+    return config
+
+
+def get_config(name="dalif"):
+    if name not in SYSTEMS:
+        raise ValueError(f"no system {name!r}; known: {', '.join(SYSTEMS)}")
+    return pieces(digits(), name)
