@@ -27,7 +27,10 @@ SYSTEMS = {
         "neuron": "diet", "surrogate": "bell", "norm": "none", "optimizer": "amsgrad",
         "learning_rate": 1e-3, "weight_decay": 0.0,
     },
-    "ltmd": {"neuron": "ltmd"},
+    "ltmd": {
+        "neuron": "ltmd", "loss": "ltmd",
+        "model_options": {"hidden": 64, "hidden_neuron": True, "moderate_dropout": 0.2},
+    },
     "alif": {"neuron": "alif", "threshold": 0.5, "surrogate": "bell"},
     "bdett": {"neuron": "bdett"},  # unverified
     "imlif": {"neuron": "imlif", "threshold": 0.5, "norm": "tdbn", "loss": "tet"},  # stand-in

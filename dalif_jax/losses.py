@@ -69,6 +69,13 @@ def im_statistic(seen):
     return {key: getattr(seen, key).mean() for key in seen._fields}
 
 
+def symmetric_divergence(logits, other):
+    """(KL(q, r) + KL(r, q)) / 2 of the answers to [B, T, K] averaged over time, a mean over the
+    classes, as LTMD's code (Wang et al., NeurIPS 2022) has it: [B]."""
+    q, r = (jax.nn.log_softmax(time_average(values)) for values in (logits, other))
+    return 0.5 * ((jnp.exp(q) - jnp.exp(r)) * (q - r)).mean(-1)
+
+
 HALF_WIDTH = 0.5  # of the surrogate's window, for recdis
 
 
@@ -170,19 +177,27 @@ class RecDisOptions(Options):
             raise ValueError(f"weight={self.weight} must not be negative")
 
 
+@dataclass(frozen=True)
+class LTMDOptions(RecDisOptions):
+    weight: float = 0.5  # of how far an example's two answers are from one another
+
+
 class Loss(NamedTuple):
     """A line of LOSSES.
 
     function: (options, logits [B, T, K], labels int [B], taps, share) -> [B]. `taps` is {layer:
-      what its statistic gave}, empty without one; `share` of the training is over, 0 to 1.
+      what its statistic gave}, empty without one, and with `second` other logits under that name;
+      `share` of the training is over, 0 to 1.
     options: its dataclass of Options.
     statistic: what a layer did in a timestep (neurons.Seen) -> a pytree, which the layer averages
       over time; None: nothing is asked of the layers.
+    second: whether it takes two answers, each from a dropout mask of its own.
     """
 
     function: Callable
     options: type = Options
     statistic: Callable | None = None
+    second: bool = False
 
 
 def _cross_entropy_loss(options, logits, labels, taps, share):
@@ -203,10 +218,17 @@ def _recdis_loss(options, logits, labels, taps, share):
     return each + halves_by_cosine(options.weight, share) * recdis_membrane(taps)
 
 
+def _ltmd_loss(options, logits, labels, taps, share):
+    both = logits, taps["second"]
+    each = [time_averaged_cross_entropy(x, labels, options.label_smoothing) for x in both]
+    return 0.5 * (each[0] + each[1]) + options.weight * symmetric_divergence(*both)
+
+
 LOSSES = {
     "cross_entropy": Loss(_cross_entropy_loss),
     "tet": Loss(_tet_loss, TETOptions),
     "im": Loss(_im_loss, IMOptions, im_statistic),
+    "ltmd": Loss(_ltmd_loss, LTMDOptions, second=True),
     "recdis": Loss(_recdis_loss, RecDisOptions, recdis_statistic),
 }
 

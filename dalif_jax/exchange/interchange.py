@@ -86,6 +86,9 @@ class _Graph:
         self.edges += [(source, name) for source in sources]
         return name
 
+    def refuse(self, why):
+        raise NotRepresentable(f"the network has no form in NIR: {why}")
+
     def at(self, tree, name):
         for key in name.split("/"):
             tree = tree.get(key, {})

@@ -5,8 +5,9 @@ def tapped(model, variables, x, taps, mutable=(), **keys):
     """Call a network and take from each neuron layer what is asked for; nothing else is computed.
 
     Args:
-      taps: of neurons.TAPS: "spikes", "membrane" and "threshold" [B, T, ..., C] each, the last two
-        as they were compared; "firing_rate"; "statistic", see SpikingNeuron.
+      taps: of neurons.TAPS: "current", "spikes", "membrane" and "threshold" [B, T, ..., C] each,
+        the last two as they were compared; "firing_rate"; "statistic", see SpikingNeuron. And
+        "second", of the network itself, its layer "": other logits, from another dropout mask.
       mutable: other collections, as "batch_stats" while training.
       keys: of the call, `train`, `timesteps` and `share`.
     Returns:

@@ -8,6 +8,7 @@ import functools
 
 import flax.linen as nn
 
+from dalif_jax.networks.dropout import HeldDropout, ModerateDropout
 from dalif_jax.networks.parts import AveragePool, GlobalAverage, Parts, show
 
 
@@ -20,6 +21,7 @@ class BasicBlock(nn.Module):
     parts: Parts
     pooled_shortcut: bool = False
     zero_init: bool = False
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, x, train: bool, share=1.0):
@@ -37,6 +39,7 @@ class BasicBlock(nn.Module):
         y = conv(self.width, 3, self.stride, name="conv0")(x)
         y = norm(name="norm0")(y, train)
         y = neuron(name="neuron0")(y, train, share)
+        y = HeldDropout(self.dropout, name="dropout")(y, train)
         y = conv(self.width, 3, 1, name="conv1")(y)
         y = norm(zero_scale=self.zero_init, summed=True, name="norm1")(y, train)
         return neuron(name="neuron1")(y + shortcut, train, share)
@@ -57,6 +60,10 @@ class ResNet(nn.Module):
     hidden: int = 0  # width of a linear layer before the last; 0: none
     hidden_neuron: bool = False  # whether neurons fire behind it
     head_bias: bool = True  # of these layers
+    flatten: bool = False  # the last map goes into them as it is, not averaged over space
+    integrate: bool = False  # the answer is the sum over time, not the mean
+    dropout: float = 0.0  # below 1, in blocks and between stem layers, one mask for all timesteps
+    moderate_dropout: float = 0.0  # of what goes into the last layer, below 1, see dropout.py
 
     @nn.compact
     def __call__(self, x, train: bool = False, timesteps=None, share=1.0):
@@ -67,6 +74,8 @@ class ResNet(nn.Module):
             x = norm(name=f"stem{i}_norm")(x, train, timesteps // x.shape[1])
             x = show(x, timesteps)
             x = neuron(name=f"stem{i}_neuron")(x, train, share)
+            if i < len(self.stem) - 1:
+                x = HeldDropout(self.dropout, name=f"stem{i}_dropout")(x, train)
         if self.stem_pool:
             x = AveragePool(*self.stem_pool, name="stem_pool")(x)
         stages = zip(self.blocks, self.widths, self.strides, strict=True)
@@ -74,14 +83,29 @@ class ResNet(nn.Module):
             for j in range(blocks):
                 x = BasicBlock(
                     width, stride if j == 0 else 1, self.parts, self.pooled_shortcut,
-                    self.zero_init, name=f"stage{i}_block{j}",
+                    self.zero_init, self.dropout, name=f"stage{i}_block{j}",
                 )(x, train, share)  # fmt: skip
-        x = GlobalAverage(name="pool")(x)
+        if self.flatten:
+            x = x.reshape(*x.shape[:2], -1)
+        else:
+            x = GlobalAverage(name="pool")(x)
         if self.hidden:
             x = dense(self.hidden, use_bias=self.head_bias, name="hidden")(x)
         if self.hidden_neuron:
             x = neuron(name="hidden_neuron")(x, train, share)
-        return dense(self.classes, use_bias=self.head_bias, name="head")(x)
+        head = dense(self.classes, use_bias=self.head_bias, name="head")
+        if self.moderate_dropout:
+            again = self.is_mutable_collection("tap_second") and not self.is_initializing()
+            drop = ModerateDropout(self.moderate_dropout, name="dropout")
+            x, other = drop(x, train and not self.is_initializing(), again)
+            if other is not None:
+                self.put_variable("tap_second", "value", head(other))
+        return head(x) * (timesteps if self.integrate else 1)
+
+    @nn.nowrap
+    def answers(self):
+        """How many answers an example has in training: each with a dropout mask of its own."""
+        return 2 if self.moderate_dropout else 1
 
     @nn.nowrap
     def last_side(self, side):
@@ -102,6 +126,8 @@ class ResNet(nn.Module):
     def nir(self, graph):
         """Add its nodes to a graph of exchange/interchange.py; returns what feeds the linear."""
         last = "input"
+        if self.flatten or self.integrate:
+            graph.refuse("its last map is flattened, or its answer is a sum over time")
         if self.hidden:
             graph.hidden = "hidden", "hidden_neuron" if self.hidden_neuron else None
         for i, (kernel, _, stride) in enumerate(self.stem):

@@ -7,19 +7,18 @@ from ml_collections import ConfigDict
 
 from dalif_jax.data import sets
 from dalif_jax.data.events.frames import FrameSettings
-from dalif_jax.settings.checks import (  # noqa: F401  names that are used as this module's
+from dalif_jax.settings.checks import check_steps, validate  # noqa: F401  used as this module's
+from dalif_jax.settings.effects import without_effect  # noqa: F401
+from dalif_jax.settings.keys import get_config as base_config
+from dalif_jax.settings.pieces import (  # noqa: F401
     ConfigError,
-    check_steps,
     did_you_mean,
     loss_options,
     network_options,
     neuron_options,
     norm_options,
     own_options,
-    validate,
 )
-from dalif_jax.settings.effects import without_effect  # noqa: F401
-from dalif_jax.settings.keys import get_config as base_config
 
 # Where the data lies does not change a run.
 NOT_THE_RUN = ("data_dir", "cache_dir", "data_workers")

@@ -4,9 +4,10 @@ from dataclasses import fields
 
 from dalif_jax import networks, norms
 from dalif_jax.neurons import NEURONS, refusal
-from dalif_jax.settings.checks import neuron_options, spec_of
+from dalif_jax.settings.checks import spec_of
 from dalif_jax.settings.keys import PERIODIC
 from dalif_jax.settings.keys import get_config as base_config
+from dalif_jax.settings.pieces import neuron_options
 
 
 def _learns(config):

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import AxisType
 
-INIT, AUGMENT, MIXUP = 0, 1, 3  # streams of randomness drawn from the seed; 2 is sets.ORDER
+# Streams of randomness drawn from the seed; 2 is sets.ORDER.
+INIT, AUGMENT, MIXUP, DROPOUT = 0, 1, 3, 4
 
 
 @flax.struct.dataclass

@@ -32,6 +32,7 @@ from dalif_jax.training.batches import (
 )
 from dalif_jax.training.counting import eval_step_of
 from dalif_jax.training.state import (
+    DROPOUT,
     INIT,
     TrainState,
     finite,
@@ -162,29 +163,30 @@ def remakes(rematerialize, platform):
 
 
 def forward_of(model, timesteps, loss, options, remake):
-    """The training pass (variables, x, targets, share) -> (losses [B], (logits, statistics)), with
-    what its gradient keeps. Targets are (weight, labels); loss is a Loss, told its options.
+    """The training pass (variables, x, targets, share, key) -> (losses [B], (logits, statistics)),
+    with what its gradient keeps. Targets are (weight, labels); loss is a Loss, told its options.
 
     With `remake`, only the convolutions' outputs are kept of the forward pass, in compute dtype:
     norms, neurons and spikes are elementwise and computed again. `rematerialize=auto` does so on
     GPUs, where the compiler then plans 40 % less memory for 16 % more traffic; on CPU it changes
     nothing, and the plan for a TPU v5e grows (benchmarks/README.md).
     """
-    asked = ("statistic",) if loss.statistic else ()
+    asked = ("statistic",) * bool(loss.statistic) + ("second",) * loss.second
 
-    def forward(variables, x, share):
+    def forward(variables, x, share, key):
         return networks.tapped(
             model, variables, x, asked, ["batch_stats"], train=True, timesteps=timesteps,
-            share=share,
+            share=share, rngs={"dropout": key},
         )  # fmt: skip
 
     if remake:
         keep = jax.checkpoint_policies.save_only_these_names(CONVOLUTIONS, STATISTICS)
         forward = jax.checkpoint(forward, policy=keep)
 
-    def losses_of(variables, x, targets, share):
-        logits, taps, new = forward(variables, x, share)
-        taps = {name: tap["statistic"] for name, tap in taps.items()}
+    def losses_of(variables, x, targets, share, key):
+        logits, taps, new = forward(variables, x, share, key)
+        second = {"second": taps.pop("")["second"]} if loss.second else {}
+        taps = second | {name: tap["statistic"] for name, tap in taps.items()}
         total = sum(
             weight * loss.function(options, logits, labels, taps, share)
             for weight, labels in targets
@@ -195,22 +197,24 @@ def forward_of(model, timesteps, loss, options, remake):
 
 
 def gradient_of(batches, forward, total_steps):
-    """(state, batch_stats, images, examples, partners) -> (new statistics, (loss, accuracy,
+    """(state, batch_stats, images, examples, partners, part) -> (new statistics, (loss, accuracy,
     gradient)) of some of a step's examples."""
 
-    def loss_and_metrics(params, batch_stats, x, targets, share):
+    def loss_and_metrics(params, batch_stats, x, targets, share, key):
         variables = {"params": params, "batch_stats": batch_stats}
-        each, (logits, new) = forward(variables, x, targets, share)
+        each, (logits, new) = forward(variables, x, targets, share, key)
         # With mixup, of the first of the pair.
         accuracy = losses.correct(logits, targets[0][1]).mean()
         return each.mean(), (new, accuracy)
 
-    def gradient(state, batch_stats, images, examples, partners):
+    def gradient(state, batch_stats, images, examples, partners, part=0):
         x, targets = mixed(batches, state.step, images, examples, partners)
         share = state.step / total_steps
+        key = jax.random.fold_in(seed_key(batches.seed, DROPOUT), state.step)
+        key = jax.random.fold_in(key, part)
         value_and_grad = jax.value_and_grad(loss_and_metrics, has_aux=True)
         (loss, (batch_stats, accuracy)), grads = value_and_grad(
-            state.params, batch_stats, x, targets, share
+            state.params, batch_stats, x, targets, share, key
         )
         return batch_stats, (loss, accuracy, grads)
 
@@ -272,7 +276,7 @@ def train_step_of(batches, gradient, update, schedule, platform):
 
             def one(batch_stats, i):
                 part = part_of(batches, i, (examples, partners))
-                return gradient(state, batch_stats, images, *part)
+                return gradient(state, batch_stats, images, *part, i)
 
             # XLA:CPU runs convolutions in a loop many times slower.
             unroll = batches.parts if platform == "cpu" else 1
