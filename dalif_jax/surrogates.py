@@ -57,30 +57,30 @@ def squared_sech(v, width):
 
 
 def gradual(width, share, end):
-    """The width stays, or goes to `end` by the same factor every step: w0 (w1 / w0)^share.
+    """A width that goes to `end` by the same factor every step: w0 (w1 / w0)^share.
 
     A stand-in for gradual surrogate gradients (Chen et al., ICASSP 2022), whose formula is in none
     of the sources that could be read: by its title, surrogates sharpen while training.
     """
-    return width if end is None else width * (end / width) ** share
+    return width * (end / width) ** share
 
 
-def evolving(width, share, end):
+def evolving(width, share):
     """IM-Loss (Guo et al., NeurIPS 2022): K = 1/width goes from 1 to 10,
     ((10^share - 1) 10 + (10 - 10^share) 1) / 9, which is 10^share; in units of `width`. The
     schedule is put together from secondary sources; the authors' released code has none."""
-    return gradual(width, share, width / 10.0 if end is None else end)
+    return gradual(width, share, width / 10.0)
 
 
 class Surrogate(NamedTuple):
     """A line of SURROGATES.
 
     `derivative` is a function of (v, width), shapes that broadcast. `width_at` is the width when a
-    share of the training is over, 0 to 1: (width of the config, share, its end or None) -> width.
+    share of the training is over, 0 to 1: (width of the config, share) -> width.
     """
 
     derivative: Callable
-    width_at: Callable = gradual
+    width_at: Callable = lambda width, share: width
 
 
 SURROGATES = {

@@ -15,7 +15,7 @@ from dalif_jax.neurons.table import of, refusal
 from dalif_jax.norms import norm_variables, store_running
 from dalif_jax.ops import fused
 from dalif_jax.ops.recompute import keeping_inputs
-from dalif_jax.surrogates import SURROGATES
+from dalif_jax.surrogates import SURROGATES, gradual
 
 # What may be asked of every layer, see `networks.tapped`.
 TAPS = ("current", "spikes", "membrane", "threshold", "firing_rate", "statistic")
@@ -121,9 +121,11 @@ class SpikingNeuron(nn.Module):
         streaming = self.streams()
         if streaming and (why := refusal(options, "stream")):
             raise ValueError(f"neuron={options.name} does not stream: {why}")
-        width = SURROGATES[options.surrogate].width_at(
-            options.surrogate_width, share, options.surrogate_width_end
-        )
+        width, end = options.surrogate_width, options.surrogate_width_end
+        if end is None:
+            width = SURROGATES[options.surrogate].width_at(width, share)
+        else:
+            width = gradual(width, share, end)
         told = replace(options, surrogate_width=width)
         numbers = kind.numbers(options)
         params = {name: self._number(name, number, x) for name, number in numbers.items()}

@@ -69,7 +69,7 @@ EFFECTS = {
     ),
     "detach_reset": (
         lambda c, _: c.timesteps > 1 and _takes(c, "detach_reset"),
-        "nothing follows a reset, or no gradient flows through this neuron's",
+        "with one timestep nothing follows a reset, and some neurons have none to detach",
     ),
     "fused": (lambda c, _: not c.membrane_bn, "with membrane_bn the neuron is always a scan"),
     "unroll": (lambda c, _: _scans(c), "the fused neuron is no scan"),
