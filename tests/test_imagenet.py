@@ -405,9 +405,10 @@ def test_a_process_reads_only_the_places_of_its_own_devices(tfrecord):
             return self.split.training_example(example, seed, step, place)
 
     program = training.make_program(c, 2, training.make_mesh(jax.devices()[:1]))
-    half = Half(Watched(split), program._replace(sharded=Sharding()), c, 2)
+    reading = feed.Reading(c.seed, 2, c.batch_size, c.eval_batch_size, c.data_workers)
+    half = Half(Watched(split), program._replace(sharded=Sharding()), reading)
     images = next(half.train(0))[0]
-    whole = next(feed.Stream(split, program, c, 2).train(0))[0]
+    whole = next(feed.Stream(split, program, reading).train(0))[0]
     np.testing.assert_array_equal(images, np.asarray(whole)[4:])
     assert {place for _, place in read} == {4, 5, 6, 7}
 
