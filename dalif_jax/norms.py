@@ -152,9 +152,9 @@ def batch_fold(module, params, stats):
 class Norm(NamedTuple):
     """A line of NORMS.
 
-    module: (dtype, zero_scale=False, summed=False, name) -> Flax module of (x [..., C], train,
-      repeats=1) -> x. Its other fields are its own options, or config keys of the same name; one
-      called `identity` says whether shortcuts without weights are normed too.
+    module: (dtype, zero_scale=False, name) -> Flax module of (x [..., C], train, repeats=1) -> x.
+      One with a field `summed` is told where another branch is added; a field `identity` says
+      whether shortcuts without weights are normed too. Others are its own options, or config keys.
     fold: (module, params, stats) of a layer -> (factor, shift) of x at inference; None where it is
       no such.
     """

@@ -66,7 +66,7 @@ def pulled(options, logits, labels, taps, share):
     return each + options.pull * (1 - share) * far
 
 
-losses.add("pulled", losses.Loss(pulled, Pulled, lambda h, threshold: {"mean": h.mean()}))
+losses.add("pulled", losses.Loss(pulled, Pulled, lambda seen: {"mean": seen.membrane.mean()}))
 
 
 class Scale(nn.Module):
@@ -81,7 +81,11 @@ class Scale(nn.Module):
         return (x * scale).astype(self.dtype)
 
 
-norms.add("scale", norms.Norm(Scale, lambda params, _: (params["scale"], 0.0 * params["scale"])))
+def fold(module, params, stats):
+    return params["scale"], 0.0 * params["scale"]
+
+
+norms.add("scale", norms.Norm(Scale, fold))
 
 
 class Gate(nn.Module):

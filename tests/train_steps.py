@@ -16,6 +16,7 @@ from dalif_jax import training
 from dalif_jax.data import sets
 from dalif_jax.losses import LOSSES
 from dalif_jax.neurons import NEURONS
+from dalif_jax.norms import NORMS
 from dalif_jax.runs import compiler
 from dalif_jax.surrogates import SURROGATES
 
@@ -33,7 +34,14 @@ CASES = {
     "vgg11": {"model": "vgg11", "dataset": "dvsgesture", "frame_size": 32},
     # Every neuron, every surrogate, every form and setting that computes something of its own.
     **{f"neuron={name}": SMALL | {"neuron": name} for name in NEURONS},
-    **{f"loss={name}": SMALL | {"loss": name} for name in LOSSES},
+    **{
+        f"loss={name}": SMALL
+        | {"loss": name, "model_options": {"moderate_dropout": 0.2 if loss.second else 0.0}}
+        for name, loss in LOSSES.items()
+    },
+    **{f"norm={name}": SMALL | {"norm": name} for name in NORMS},
+    "dropout, two layers at the end": SMALL | {"model_options": {"dropout": 0.2, "hidden": 12}},
+    "a width that changes": SMALL | {"surrogate_width_end": 0.5},
     **{f"surrogate={name}": SMALL | {"surrogate": name} for name in SURROGATES},
     "membrane_bn": SMALL | {"membrane_bn": True},
     "per_channel": SMALL | {"per_channel": True},
@@ -51,12 +59,13 @@ def drawn(shapes, draw):
     """A TrainState of such shapes at its start, by NumPy: compiling XLA's normals takes longest."""
 
     def start(path, leaf):
-        name = jax.tree_util.keystr(path[-1:])
-        if "kernel" in name:
+        name = path[-1].key
+        if name == "kernel":
             scale = (2.0 / np.prod(leaf.shape[:-1])) ** 0.5
             return draw.normal(0.0, scale, leaf.shape).astype(leaf.dtype)
-        ones = any(key in name for key in ("scale", "var", "'a'", "'b'", "'k'"))
-        return np.full(leaf.shape, float(ones), leaf.dtype)
+        ones = ("scale", "var", "norm_scale", "norm_var", "a", "b", "k", "threshold", "V", "sign",
+                "leak", "alpha")  # fmt: skip
+        return np.full(leaf.shape, float(name in ones), leaf.dtype)
 
     params = jax.tree_util.tree_map_with_path(start, shapes.params)
     return training.TrainState(

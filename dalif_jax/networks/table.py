@@ -135,7 +135,14 @@ def build(
 
         return fire
 
-    norm_module = functools.partial(NORMS[norm].module, dtype=dtype, **(norm_options or {}))
+    own_norm = functools.partial(NORMS[norm].module, dtype=dtype, **(norm_options or {}))
+
+    def norm_module(summed=False, **keys):
+        """Branches are nothing to a norm that has no such field."""
+        return (
+            own_norm(summed=summed, **keys) if hasattr(own_norm(), "summed") else own_norm(**keys)
+        )
+
     parts = Parts(
         conv,
         norm_module,
@@ -144,6 +151,6 @@ def build(
             Dense, kernel_init=linear_init, dtype=dtype, param_dtype=wide, **dense_keys
         ),
         attention_module,
-        getattr(norm_module(), "identity", False),
+        getattr(own_norm(), "identity", False),
     )
     return NETWORKS[name](classes=classes, parts=parts, **own)

@@ -1,0 +1,182 @@
+"""docs/systems.md: every compared system, how certain it is, what it has here and what it gave.
+
+    python -m ablations.system_table
+
+Takes docs/systems/systems.json (systems, sources, published figures), docs/systems/digits.json
+(results.json of `ablations.systems`) and the recipes of configs/table1.
+"""
+
+import json
+import runpy
+from pathlib import Path
+from statistics import fmean
+
+import jax
+import jax.numpy as jnp
+
+from ablations.figures import table
+from configs.systems import SYSTEMS
+from configs.systems import get_config as recipe_of
+from dalif_jax import neurons, training
+from dalif_jax.data import sets
+from dalif_jax.settings import config
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet"}
+LEAST = 0.95  # accuracy on the digits below which a reason is owed
+REASONS = DOCS / "systems" / "reasons.json"
+
+HEAD = """# The compared systems
+
+Every system that the paper's Table I compares with, and its kin, as pieces that go together with
+any network here: `python train.py --config configs/systems.py:NAME --workdir runs/NAME` trains one
+on the digits, `configs/table1/` has the rows of Table I. This page is written by
+`python -m ablations.system_table`. A **stand-in** is a formula of ours in the place of one that is
+not public: its figures say nothing of the published method.
+
+## What is here
+
+The parameters are those of a ResNet-19's neurons and membrane norms at T = 4, beside its 12.5
+million weights.
+"""
+
+MEASURED = """
+## Under one recipe
+
+The digits of scikit-learn with `configs/digits.py`'s network and data, {epochs} epochs, T = 4, the
+system's own neuron, norm, loss and surrogate (and for Diet-SNN its optimizer), last epoch, {seeds}
+seeds: {command}. Small images and a small network: this shows that each learns, not which is
+better.
+"""
+
+PUBLISHED = """
+## Table I
+
+The papers' own figures, which this repository has not measured: they need a GPU. A row's recipe
+names its sources. Parameters are counted on the recipe.
+"""
+
+
+def rows():
+    return json.loads((DOCS / "systems" / "systems.json").read_text())
+
+
+def measured():
+    """{system: its runs} and the whole series."""
+    series = json.loads((DOCS / "systems" / "digits.json").read_text())
+    found = {}
+    for run in series["runs"]:
+        found.setdefault(run["name"], []).append(run)
+    return found, series
+
+
+def named(row):
+    return f"[{row['title']}]({row['link']})" if row["link"] else row["title"]
+
+
+def pieces(name):
+    """What a system changes, as keys of a config."""
+    keys = {key: value for key, value in SYSTEMS[name].items() if not isinstance(value, dict)}
+    kept = ("neuron", "norm", "loss", "surrogate", "membrane_bn")
+    return ", ".join(f"`{key}={keys[key]}`" for key in kept if key in keys) or "the defaults"
+
+
+def streams(name):
+    why = neurons.refusal(config.neuron_options(recipe_of(name)), "stream")
+    return f"no: {why}" if why else "yes"
+
+
+def nir(name):
+    settings = recipe_of(name)
+    options = config.neuron_options(settings)
+    kind = neurons.of(options)
+    if kind.decays is None and kind.lifs is None:
+        return f"no: {neurons.refusal(options, 'nir')}"
+    return "yes, folded first where a scale is negative" if settings.membrane_bn else "yes"
+
+
+def own_parameters(name):
+    """The numbers of a ResNet-19's neurons, and of their norms."""
+    settings = recipe_of(name)
+    settings.update({"model": "resnet19", "dataset": "cifar10", "timesteps": 4})
+    plain = settings.copy_and_resolve_references()
+    plain.update({"neuron": "lif", "membrane_bn": False, "per_channel": False})
+    with plain.unlocked():
+        plain.neuron_options = {}
+    return parameters(settings) - parameters(plain)
+
+
+def parameters(settings):
+    model = training.build_model(settings)
+    spec = sets.spec(settings.dataset, settings.frame_size)
+    x = jnp.zeros((1, settings.timesteps, *spec.shape))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=False))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+
+
+def page():
+    found, series = measured()
+    one = next(iter(found.values()))
+    reasons = json.loads(REASONS.read_text()) if REASONS.exists() else {}
+    lines = [HEAD]
+    lines += table(
+        ("system", "name, pieces", "files", "source, certainty", "parameters", "streams", "NIR"),
+        [
+            (
+                named(row), f"`{row['system']}`: {pieces(row['system'])}",
+                ", ".join(f"[{file}](../dalif_jax/{file})" for file in row["files"]),
+                row["certainty"], f"{own_parameters(row['system']):,}", streams(row["system"]),
+                nir(row["system"]),
+            )
+            for row in rows()
+        ],
+    )  # fmt: skip
+    lines.append(
+        MEASURED.format(
+            epochs=one[0]["epochs"], seeds=len(one),
+            command="`python -m ablations.systems --config configs/digits.py --workdir runs/systems"
+            f" --config.epochs={one[0]['epochs']}`",
+        )
+    )  # fmt: skip
+    lines += table(
+        ("system", "test, mean (range), %", "firing rate", "energy, exact, uJ", "s a run"),
+        [measured_row(row, found[row["system"]]) for row in rows() if row["system"] in found],
+    )
+    lines += ["", f"{series['cpu']}, {series['cores']} cores, jax {series['jax']}."]
+    lines += [f"* {name}: {why}" for name, why in reasons.items()]
+    lines.append(PUBLISHED)
+    lines += table(
+        ("system", "data, network, T", "published, %", "parameters here", "recipe"),
+        [
+            (
+                row["title"], f"{DATA[p['dataset']]}, {p['network']}, {p['timesteps']}",
+                f"{p['percent']:.2f}", f"{table_1(p):,}",
+                f"[{p['config']}](../configs/{p['config']}.py)",
+            )
+            for row in rows() for p in row["published"]
+        ],
+    )  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def measured_row(row, runs):
+    values = [100 * run["accuracy"] for run in runs]
+    rate = fmean(fmean(run["firing_rates"].values()) for run in runs)
+    label = row["title"] + (" (stand-in)" if "stand-in" in row["certainty"] else "")
+    return (
+        label, f"{fmean(values):.2f} ({min(values):.2f} to {max(values):.2f})", f"{rate:.3f}",
+        f"{fmean(run['energy_uj']['exact'] for run in runs):.3g}",
+        f"{fmean(run['seconds'] for run in runs):.0f}",
+    )  # fmt: skip
+
+
+def table_1(published):
+    settings = runpy.run_path(ROOT / "configs" / f"{published['config']}.py")["get_config"]()
+    settings.timesteps = published["timesteps"]
+    return parameters(settings)
+
+
+if __name__ == "__main__":
+    (DOCS / "systems.md").write_text(page())
+    print("wrote docs/systems.md")
