@@ -169,7 +169,7 @@ def events_step(model, config, optimizer, shape, platform, abstract=False):
     def train_step(state, x, labels, _):
         def loss(params):
             variables = {"params": params, "batch_stats": state.batch_stats}
-            each, (_, new) = forward(variables, x, [(1.0, labels)], 1.0)
+            each, (_, new) = forward(variables, x, [(1.0, labels)], 1.0, jax.random.key(0))
             return each.mean(), new
 
         (value, new), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
@@ -259,7 +259,55 @@ class Neuron(Side):
         return {"ok": True}
 
 
+class Layer(Neuron):
+    """One layer of any neuron, as a network runs it: its numbers get gradients too."""
+
+    def build(self):
+        spec = self.spec
+        if spec["dtype"] == "float64":
+            jax.config.update("jax_enable_x64", True)
+        batch, *rest = spec["shape"]
+        shape = (batch, spec["timesteps"], *rest)
+        keys = jax.random.split(jax.random.key(0))
+        dtype = jnp.dtype(spec["dtype"])
+        self.x, self.gradient = (jax.random.normal(key, shape).astype(dtype) for key in keys)
+        layer = neurons.SpikingNeuron(neurons.options(spec["neuron"], **spec["options"]))
+        # No running statistics are kept: a layer forward and backward is what is timed.
+        variables = layer.init(jax.random.key(1), self.x[:1], True)
+        self.params = variables.get("params", {})
+        rest = {key: value for key, value in variables.items() if key != "params"}
+
+        def both(params, x, gradient):
+            def spikes(params, x):
+                return layer.apply({"params": params, **rest}, x, True)
+
+            fired, backward = jax.vjp(spikes, params, x)
+            return fired, backward(gradient)
+
+        self.both = jax.jit(both)
+
+    def compile(self):
+        self.compiled = self.both.lower(self.params, self.x, self.gradient).compile()
+
+    def step(self):
+        return self.compiled(self.params, self.x, self.gradient)
+
+    def weights(self, out):
+        self.build()
+        numbers = {name: np.asarray(value) for name, value in self.params.items()}
+        np.savez(out, x=np.asarray(self.x), gradient=np.asarray(self.gradient), **numbers)
+        return {"ok": True}
+
+    def gate(self, inputs, out):
+        self.build()
+        given = np.load(inputs)
+        params = {name: jnp.asarray(given[name]) for name in self.params}
+        spikes, (of_params, of_x) = self.both(params, given["x"], given["gradient"])
+        np.savez(out, spikes=spikes, x=of_x, **of_params)
+        return {"ok": True}
+
+
 if __name__ == "__main__":
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    kinds = {"step": Step, "events": Events, "neuron": Neuron}
+    kinds = {"step": Step, "events": Events, "neuron": Neuron, "layer": Layer}
     serve(lambda spec: kinds["events" if spec.get("network") == "vgg11" else spec["kind"]](spec))

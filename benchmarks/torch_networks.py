@@ -74,6 +74,25 @@ def plif():
 NEURONS = {"dalif": DALIF, "plif": plif, "dalif_eager": Unrolled, "dalif_compiled": Unrolled}
 
 
+# Our names of a neuron's numbers: SpikingJelly's.
+NUMBERS = {
+    "plif": {"w": "w"},
+    "klif": {"k": "k"},
+    "glif": {
+        "gate_a": "alpha", "gate_b": "beta", "gate_g": "gamma", "tau": "tau", "v": "v_threshold",
+        "leak": "linear_decay", "drop": "v_subreset", "c": "conduct",
+    },
+}  # fmt: skip
+
+
+def layer_of(name, timesteps, channels):
+    """SpikingJelly's own neuron of our name, with the rectangle as surrogate."""
+    if name == "glif":
+        return neuron.GatedLIFNode(timesteps, channels, surrogate_function=_RECT)
+    kinds = {"lif": neuron.LIFNode, "plif": neuron.ParametricLIFNode, "klif": neuron.KLIFNode}
+    return kinds[name](step_mode="m", surrogate_function=_RECT)
+
+
 def conv(cin, cout, kernel, stride, bias=False):
     return layer.Conv2d(cin, cout, kernel, stride, kernel // 2, bias=bias, step_mode="m")
 

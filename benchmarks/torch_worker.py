@@ -194,5 +194,39 @@ class Neuron(Side):
         return {"ok": True}
 
 
+class Layer(Neuron):
+    """One layer of SpikingJelly's own neurons, with the numbers it is given."""
+
+    def build(self):
+        spec = self.spec
+        batch, height, width, channels = spec["shape"]
+        self.layer = networks.layer_of(spec["neuron"], spec["timesteps"], channels)
+        dtype = DTYPES[spec["dtype"]]
+        self.layer = self.layer.to(DEVICE, torch.float64 if dtype == torch.float64 else None)
+        self.forward = self.layer
+        shape = (spec["timesteps"], batch, channels, height, width)
+        draw = torch.Generator().manual_seed(0)
+        self.x, self.gradient = (
+            torch.randn(shape, generator=draw).to(DEVICE, dtype) for _ in range(2)
+        )
+        self.x.requires_grad_()
+
+    def gate(self, inputs, out):
+        self.build()
+        given, names = np.load(inputs), networks.NUMBERS.get(self.spec["neuron"], {})
+        own = dict(self.layer.named_parameters())
+        for name, theirs in names.items():
+            own[theirs].data.copy_(torch.as_tensor(given[name]))
+        turn = lambda v: torch.as_tensor(v).permute(1, 0, 4, 2, 3).to(DEVICE)  # noqa: E731
+        back = lambda v: v.detach().permute(1, 0, 3, 4, 2).cpu().numpy()  # noqa: E731
+        x = turn(given["x"]).requires_grad_()
+        functional.reset_net(self.layer)
+        spikes = self.forward(x)
+        spikes.backward(turn(given["gradient"]))
+        grads = {name: own[theirs].grad.cpu().numpy() for name, theirs in names.items()}
+        np.savez(out, spikes=back(spikes), x=back(x.grad), **grads)
+        return {"ok": True}
+
+
 if __name__ == "__main__":
-    serve(lambda spec: {"step": Step, "neuron": Neuron}[spec["kind"]](spec))
+    serve(lambda spec: {"step": Step, "neuron": Neuron, "layer": Layer}[spec["kind"]](spec))
