@@ -169,7 +169,7 @@ def events_step(model, config, optimizer, shape, platform, abstract=False):
     def train_step(state, x, labels, _):
         def loss(params):
             variables = {"params": params, "batch_stats": state.batch_stats}
-            each, (_, new) = forward(variables, x, [(1.0, labels)], 1.0, jax.random.key(0))
+            each, (_, new) = forward(variables, x, [(1.0, labels)], 1.0)
             return each.mean(), new
 
         (value, new), grads = jax.value_and_grad(loss, has_aux=True)(state.params)

@@ -164,7 +164,8 @@ def remakes(rematerialize, platform):
 
 def forward_of(model, timesteps, loss, options, remake):
     """The training pass (variables, x, targets, share, key) -> (losses [B], (logits, statistics)),
-    with what its gradient keeps. Targets are (weight, labels); loss is a Loss, told its options.
+    with what its gradient keeps. Targets are (weight, labels); loss is a Loss, told its options;
+    key is for dropout.
 
     With `remake`, only the convolutions' outputs are kept of the forward pass, in compute dtype:
     norms, neurons and spikes are elementwise and computed again. `rematerialize=auto` does so on
@@ -176,14 +177,14 @@ def forward_of(model, timesteps, loss, options, remake):
     def forward(variables, x, share, key):
         return networks.tapped(
             model, variables, x, asked, ["batch_stats"], train=True, timesteps=timesteps,
-            share=share, rngs={"dropout": key},
+            share=share, rngs=None if key is None else {"dropout": key},
         )  # fmt: skip
 
     if remake:
         keep = jax.checkpoint_policies.save_only_these_names(CONVOLUTIONS, STATISTICS)
         forward = jax.checkpoint(forward, policy=keep)
 
-    def losses_of(variables, x, targets, share, key):
+    def losses_of(variables, x, targets, share, key=None):
         logits, taps, new = forward(variables, x, share, key)
         second = {"second": taps.pop("")["second"]} if loss.second else {}
         taps = second | {name: tap["statistic"] for name, tap in taps.items()}
