@@ -4,7 +4,6 @@ The numbers are those of each paper's public code, or of its equations in anothe
 float64); gradients are of sum_t t s[t]. What every neuron must do stands below them.
 """
 
-import functools
 import math
 
 import jax
@@ -276,104 +275,6 @@ def test_diet_is_a_leaky_neuron_that_a_spike_takes_its_threshold_off(x64):
     )
     limited = neurons.NEURONS["diet"].constrain({"leak": jnp.asarray(1.2), "threshold": 0.7})
     assert limited == {"leak": 1.0, "threshold": 0.7}
-
-
-# ---- What every neuron does, whatever it is.
-
-EVERY = {
-    "glif": {"per_channel": True, "surrogate": "triangle"},
-    "alif": {"threshold": 0.5, "surrogate": "bell"},
-    "plif": {"surrogate": "arctan"},
-    "klif": {"surrogate": "arctan"},
-    "lsg": {"threshold": 0.5},
-    "ltmd": {},
-    "mlf": {},
-    "liaf": {"threshold": 0.5},
-    "diet": {"surrogate": "bell"},
-    "bdett": {"surrogate": "triangle"},
-    "imlif": {"threshold": 0.5},
-    "folded": {},
-    "relu": {},
-    **{name: {} for name in ("dalif", "lif", "tied", "baseline", "spatial", "temporal", "both",
-                             "control")},
-}  # fmt: skip
-
-
-def test_every_neuron_is_here():
-    assert set(EVERY) == set(neurons.NEURONS)
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_one_pass_with_recomputation_is_the_scan(name, x64):
-    """Values, and gradients of all its numbers and of x."""
-    x = draw(9)
-    once, scan = (
-        neurons.SpikingNeuron(neurons.options(name, fused=fused, **EVERY[name]))
-        for fused in (True, False)
-    )
-    variables = once.init(jax.random.key(0), x, False)
-    weights = jnp.asarray(np.random.default_rng(2).normal(size=x.shape))
-
-    def pulled(layer):
-        spikes, back = jax.vjp(lambda v, x: layer.apply(v, x, True), variables, x)
-        return spikes, back(weights)
-
-    (s0, g0), (s1, g1) = jax.jit(pulled, static_argnums=0)(once), pulled(scan)
-    np.testing.assert_array_equal(s0, s1)
-    assert 0.02 < s0.mean() < 1.5
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-11), g0, g1)
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_a_layer_streams_step_by_step_or_says_why_not(name, x64):
-    x = draw(5)
-    layer = neurons.SpikingNeuron(neurons.options(name, **EVERY[name]))
-    variables = layer.init(jax.random.key(0), x, False)
-    if why := neurons.refusal(neurons.options(name, **EVERY[name]), "stream"):
-        with pytest.raises(ValueError, match=f"does not stream: {why[:20]}"):
-            layer.apply(variables | {"stream": {}}, x[:, :1], False, mutable=["stream"])
-        return
-    state, found = {}, []
-    for t in range(5):
-        s, new = layer.apply(variables | {"stream": state}, x[:, t : t + 1], False,
-                             mutable=["stream"])  # fmt: skip
-        state = new["stream"]
-        found.append(s)
-    np.testing.assert_array_equal(jnp.concatenate(found, 1), layer.apply(variables, x, False))
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_what_it_shows_has_a_value_and_a_meaning(name):
-    options = neurons.options(name, **EVERY[name])
-    kind, params = neurons.NEURONS[name], numbers_of(options, 4, channels=3)
-    shown = kind.shown(options, params)
-    assert set(shown) <= set(kind.meanings)
-    assert all(np.isfinite(np.asarray(value)).all() for value in shown.values())
-    assert all(np.ndim(value) <= 1 for value in shown.values())
-
-
-def test_only_the_input_is_kept_for_the_backward_pass_of_glif_at_16_steps():
-    """By the compiler's plan of a chain of layers: what one more layer adds to the memory of a step
-    is its own input, and what the backward pass of the one at work needs stays the same."""
-    x = jax.ShapeDtypeStruct((8, 16, 16, 16, 8), jnp.float32)
-    size = 4 * x.size
-
-    def planned(layers, fused):
-        layer = neurons.SpikingNeuron(neurons.options("glif", fused=fused))
-        variables = jax.eval_shape(lambda x: layer.init(jax.random.key(0), x, False), x)
-
-        def loss(variables, x):
-            for _ in range(layers):
-                x = 2.0 * layer.apply(variables, x, True) - 0.3  # currents again
-            return (x * x).sum()
-
-        compiled = jax.jit(jax.grad(loss)).lower(variables, x).compile()
-        return compiled.memory_analysis().temp_size_in_bytes / size
-
-    kept = (planned(4, True) - planned(2, True)) / 2
-    without = (planned(4, False) - planned(2, False)) / 2
-    assert kept < 1.1, kept
-    assert without > 1.5, without  # the scan keeps more: the test can tell
 
 
 # ---- Losses.

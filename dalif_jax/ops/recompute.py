@@ -12,7 +12,7 @@ import jax.numpy as jnp
 def keeping_inputs(function):
     """`function` of pytrees of float arrays, whose backward pass runs it again.
 
-    Values and gradients are those of `function`.
+    Values and gradients are those of `function`, whose first output has examples as first axis.
     """
 
     @jax.custom_vjp
@@ -30,8 +30,17 @@ def keeping_inputs(function):
 
 
 def _behind(gradient, inputs):
-    """The inputs, which cannot be had before the gradient: divided by a 1 made of it. (A barrier
-    says the same, and XLA:CPU takes it out before it orders its operations.)"""
-    first = jax.tree.leaves(gradient)[0].reshape(-1)[0]
+    """The inputs, those with the gradient's first axis such that they cannot be had before it:
+    divided by a 1 made of it, each example by one of its own, so that nothing travels where that
+    axis is sharded. (A barrier says the same, and XLA:CPU takes it out before it orders its
+    operations.)"""
+    first = jax.tree.leaves(gradient)[0]
+    first = first[(slice(None), *[0] * (first.ndim - 1))]
     one = jnp.where(first == first, 1.0, 1.0 + first)
-    return jax.tree.map(lambda leaf: leaf / one.astype(leaf.dtype), inputs)
+
+    def later(leaf):
+        if jnp.ndim(leaf) < 2 or leaf.shape[0] != one.size:
+            return leaf
+        return leaf / one.reshape(-1, *[1] * (leaf.ndim - 1)).astype(leaf.dtype)
+
+    return jax.tree.map(later, inputs)
