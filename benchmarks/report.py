@@ -43,6 +43,21 @@ def neuron(result):
     return "A. One DA-LIF layer, forward and backward", table(head, rows)
 
 
+def neurons(result):
+    rows = []
+    for record in result["records"]:
+        ours, theirs = (record["sides"].get(name) for name in ("ours", "theirs"))
+        rows.append((
+            record["neuron"], record["timesteps"], f"{1e3 * record['floor_s']:.1f}",
+            milliseconds(ours), f"{ours['median_s'] / record['floor_s']:.1f}",
+            mib(ours["planned_bytes"]), milliseconds(theirs),
+            f"{theirs['median_s'] / ours['median_s']:.1f}x" if theirs else "",
+        ))  # fmt: skip
+    head = ("neuron", "T", "floor, ms", "ours, ms", "of the floor", "planned, MiB",
+            "SpikingJelly's own, ms", "theirs / ours")  # fmt: skip
+    return "A. One layer of every neuron, forward and backward, float32", table(head, rows)
+
+
 def step(result):
     rows = []
     for record in result["records"]:
@@ -134,7 +149,9 @@ def quiet(result):
     """How quiet the machine was and what it could give, where that was measured."""
     if "load_before" not in result:
         return ""
-    gflops = result.get("gflops") or result["records"][0]["gflops"]
+    gflops = result.get("gflops") or result["records"][0].get("gflops")
+    if not gflops:
+        return f", load {result['load_before']:.2f} before"
     return (
         f", load {result['load_before']:.2f} before, matrix product "
         + " and ".join(f"{value:.0f}" for value in gflops.values())
@@ -142,7 +159,7 @@ def quiet(result):
     )
 
 
-KINDS = {"nir": nir, "neuron": neuron, "step": step, "input": rates, "stream": stream, "grid": grid,
+KINDS = {"nir": nir, "neuron": neuron, "neurons": neurons, "step": step, "input": rates, "stream": stream, "grid": grid,
          "compiled": compiled}  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The compared systems as recipes: their parameters, any pieces together, groups of parameters."""
 
 import random
+import re
 import runpy
 
 import jax
@@ -14,6 +15,8 @@ from configs.base import get_config as base
 from configs.systems import SYSTEMS, get_config
 from dalif_jax import losses, neurons, norms, training
 from dalif_jax.data import sets
+from dalif_jax.exchange import card
+from dalif_jax.runs import init_from
 from dalif_jax.settings import config, recipes
 from dalif_jax.surrogates import SURROGATES
 from tests.train_steps import drawn
@@ -80,6 +83,69 @@ def test_every_system_is_a_recipe():
         config.validate(get_config(name))
     with pytest.raises(ValueError, match=r"no system 'x'; known: dalif, tdbn"):
         get_config("x")
+
+
+# ---- What cannot be, in the words of the piece.
+
+REFUSED = [
+    ({"neuron": "plif", "neuron_options": {"tau": 0.5}}, "tau=0.5 must be above 1"),
+    ({"neuron": "klif", "neuron_options": {"tau": 1.0}}, "tau=1.0 must be above 1"),
+    ({"neuron": "lsg", "neuron_options": {"start": 1.0}}, "start=1.0 must be above 0 and below 1"),
+    ({"neuron": "ltmd", "neuron_options": {"decay": 1.5}}, "decay=1.5 must be at least 0"),
+    ({"neuron": "mlf", "neuron_options": {"thresholds": (2.0, 1.0)}}, "must be above 0 and rise"),
+    ({"neuron": "mlf", "neuron_options": {"thresholds": 1.0}}, "thresholds=1.0: tuple expected"),
+    ({"neuron": "bdett", "neuron_options": {"psi": 0.0}}, "psi=0.0 must be above 0"),
+    ({"neuron": "imlif", "neuron_options": {"window": -1}}, "window=-1 must be at least 0"),
+    ({"neuron": "liaf", "neuron_options": {"output": "x"}}, "known: membrane, above"),
+    ({"neuron": "glif", "neuron_options": {"v": 1.0}}, "must be above 0 and below 1"),
+    ({"neuron": "diet"}, "norm=batch with neuron=diet: Diet-SNN has none"),
+    ({"neuron": "glif", "membrane_bn": True}, "membrane_bn needs a hard reset at a fixed"),
+    ({"loss": "im", "neuron": "relu"}, "loss=im is of membranes, and neuron=relu has none"),
+    ({"loss": "ltmd"}, "loss=ltmd compares two answers from two dropout masks"),
+    ({"loss": "im", "loss_options": {"form": "x"}}, "known: paper, code"),
+    ({"loss": "recdis", "loss_options": {"weight": -1.0}}, "weight=-1.0 must not be negative"),
+    ({"norm": "tdbn", "norm_options": {"thresholds": 1.0}}, "its own are: identity"),
+    ({"norm": "tdbn", "norm_options": {"threshold": 1.0}}, "--config.threshold=1.0"),
+    ({"surrogate_width_end": 0.0}, "surrogate_width_end=0.0 must be above 0"),
+    ({"optimizer": "rmsprop"}, "optimizer"),
+    ({"schedule": "cosine_past_end"}, "needs schedule_epochs"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("keys", "words"), REFUSED)
+def test_what_cannot_be_is_refused_before_anything_is_compiled(keys, words):
+    settings = base()
+    settings.update({"model": "tiny", "dataset": "digits", "augment": (), "epochs": 2})
+    with settings.unlocked():
+        settings.update({k: ConfigDict(v) if isinstance(v, dict) else v for k, v in keys.items()})
+    with pytest.raises(config.ConfigError, match=re.escape(words)):
+        config.validate(settings)
+
+
+def test_glif_runs_the_timesteps_that_it_has_gains_for():
+    layer = neurons.SpikingNeuron(neurons.options("glif"))
+    variables = layer.init(jax.random.key(0), jnp.zeros((1, 4, 3)), False)
+    with pytest.raises(ValueError, match="a number for each of 4 timesteps and was given 2"):
+        layer.apply(variables, jnp.zeros((1, 2, 3)), False)
+
+
+@pytest.mark.parametrize("neuron", ["lif", "plif", "glif"])
+def test_time_inheritance(neuron):
+    """Weights of a run at T = 2 go on at T = 4, whole; GLIF's gains of a timestep begin anew."""
+
+    def shapes(timesteps):
+        settings = base()
+        settings.update({"model": "tiny", "dataset": "digits", "neuron": neuron})
+        settings.timesteps = timesteps
+        program = training.make_program(settings, 1, training.make_mesh(jax.devices()[:1]))
+        state = jax.eval_shape(program.init)
+        return {"params": state.params, "batch_stats": state.batch_stats}
+
+    arrays = {name: np.zeros(*what) for name, what in card.flat_shapes(shapes(2)).items()}
+    taken, lines = init_from.fit(init_from.Weights("a run", arrays), shapes(4))
+    left = {name for name in card.flat_shapes(shapes(4)) if name not in taken}
+    expected = {name for name in arrays if neuron == "glif" and name.endswith("/c")}
+    assert left == expected and (not expected or "neuron/c" in "\n".join(lines))
 
 
 # ---- Any pieces together.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 # PyTorch initialisers of the lineage: conv N(0, sqrt(2 / (k k cout))), linear N(0, 1 / fan_in).
@@ -19,6 +20,12 @@ def linear_init(key, shape, dtype):
     return nn.initializers.normal(stddev=1.0 / shape[0])(key, shape, dtype)
 
 
+def hidden_init(key, shape, dtype):
+    """PyTorch's own of a linear layer, uniform to 1 / sqrt(fan in): neurons behind it fire."""
+    bound = shape[0] ** -0.5
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
 class Parts(NamedTuple):
     """What a network is given to build with; each returns a module of that name in the network.
 
@@ -27,7 +34,7 @@ class Parts(NamedTuple):
       another branch is added to what comes out.
     neuron: (name) -> (current, train, share) -> spikes; with attention on the current before it,
       where the config names one.
-    dense: (features, use_bias=True, name) -> x -> [B, T, features].
+    dense: (features, use_bias=True, kernel_init=linear_init, name) -> x -> [B, T, features].
     attention: (name) -> (x, train) -> x, for a network that says itself where it belongs; None.
     identity: whether the norm is wanted on shortcuts without weights too.
     """

@@ -9,7 +9,7 @@ import functools
 import flax.linen as nn
 
 from dalif_jax.networks.dropout import HeldDropout, ModerateDropout
-from dalif_jax.networks.parts import AveragePool, GlobalAverage, Parts, show
+from dalif_jax.networks.parts import AveragePool, GlobalAverage, Parts, hidden_init, show
 
 
 class BasicBlock(nn.Module):
@@ -90,7 +90,8 @@ class ResNet(nn.Module):
         else:
             x = GlobalAverage(name="pool")(x)
         if self.hidden:
-            x = dense(self.hidden, use_bias=self.head_bias, name="hidden")(x)
+            hidden = {"use_bias": self.head_bias, "kernel_init": hidden_init}
+            x = dense(self.hidden, **hidden, name="hidden")(x)
         if self.hidden_neuron:
             x = neuron(name="hidden_neuron")(x, train, share)
         head = dense(self.classes, use_bias=self.head_bias, name="head")
