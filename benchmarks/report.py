@@ -159,8 +159,8 @@ def quiet(result):
     )
 
 
-KINDS = {"nir": nir, "neuron": neuron, "neurons": neurons, "step": step, "input": rates, "stream": stream, "grid": grid,
-         "compiled": compiled}  # fmt: skip
+KINDS = {"nir": nir, "neuron": neuron, "neurons": neurons, "step": step, "input": rates,
+         "stream": stream, "grid": grid, "compiled": compiled}  # fmt: skip
 
 
 def main():

@@ -24,14 +24,17 @@ SYSTEMS = {
         "norm_options": {"identity": True},
     },
     "diet": {
-        "neuron": "diet", "surrogate": "bell", "norm": "none", "optimizer": "amsgrad",
-        "learning_rate": 1e-3, "weight_decay": 0.0,
+        "neuron": "diet", "threshold": 0.4, "surrogate": "bell", "norm": "none",
+        "optimizer": "amsgrad", "learning_rate": 5e-3, "weight_decay": 0.0,
     },
     "ltmd": {
         "neuron": "ltmd", "loss": "ltmd",
         "model_options": {"hidden": 64, "hidden_neuron": True, "moderate_dropout": 0.2},
     },
-    "alif": {"neuron": "alif", "threshold": 0.5, "surrogate": "bell"},
+    "alif": {
+        "neuron": "alif", "threshold": 0.2, "surrogate": "bell",
+        "neuron_options": {"decay": 0.5, "adaptation": 0.5},
+    },
     "bdett": {"neuron": "bdett"},  # unverified
     "imlif": {"neuron": "imlif", "threshold": 0.5, "norm": "tdbn", "loss": "tet"},  # stand-in
     "mlf": {

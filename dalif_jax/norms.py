@@ -20,9 +20,9 @@ EPSILON = 1e-5
 STATISTICS = "statistics"
 
 
-def batch_statistics(x):
-    """Mean and biased variance of [..., C] over all axes but the last, each [C]."""
-    axes = tuple(range(x.ndim - 1))
+def batch_statistics(x, kept=1):
+    """Mean and biased variance of [..., C] over all axes but the last `kept`, each [C]."""
+    axes = tuple(range(x.ndim - kept))
     mean = x.mean(axes)
     # One pass over x: both moments come out of the same read.
     variance = jnp.maximum((x * x).mean(axes) - mean * mean, 0.0)
@@ -55,6 +55,8 @@ def update_running(running, mean, variance, count):
 def batch_norm(x, scale, bias, running, train, repeats=1, normalise=normalise):
     """Normalise x [..., C] with its own statistics (train) or the running ones.
 
+    Scale, bias and running statistics are [C]; of more axes, [H, W, C], they are of each of those.
+
     `repeats` is how many times each value stands for itself: it counts in the unbiased variance.
     `normalise` is the formula.
 
@@ -63,8 +65,8 @@ def batch_norm(x, scale, bias, running, train, repeats=1, normalise=normalise):
     """
     if not train:
         return normalise(x, *running, scale, bias), running
-    mean, variance = batch_statistics(x)
-    count = repeats * x.size // x.shape[-1]
+    mean, variance = batch_statistics(x, scale.ndim)
+    count = repeats * x.size // scale.size
     return normalise(x, mean, variance, scale, bias), update_running(running, mean, variance, count)
 
 
@@ -187,14 +189,17 @@ own_options = fields_of
 
 
 def norm_variables(module, channels, zero_scale=False, prefix=""):
-    """Declare a batch norm's (scale, bias) parameters and running (mean, var) on a module."""
+    """Declare a batch norm's (scale, bias) parameters and running (mean, var) on a module.
+
+    `channels` is their number, or a shape (H, W, C)."""
+    shape = channels if isinstance(channels, tuple) else (channels,)
     start = nn.initializers.zeros if zero_scale else nn.initializers.ones
     # The default float dtype: float32, or float64 where x64 is switched on.
     dtype = jnp.result_type(float)
-    scale = module.param(prefix + "scale", start, (channels,), dtype)
-    bias = module.param(prefix + "bias", nn.initializers.zeros, (channels,), dtype)
-    mean = module.variable("batch_stats", prefix + "mean", jnp.zeros, (channels,), dtype)
-    variance = module.variable("batch_stats", prefix + "var", jnp.ones, (channels,), dtype)
+    scale = module.param(prefix + "scale", start, shape, dtype)
+    bias = module.param(prefix + "bias", nn.initializers.zeros, shape, dtype)
+    mean = module.variable("batch_stats", prefix + "mean", jnp.zeros, shape, dtype)
+    variance = module.variable("batch_stats", prefix + "var", jnp.ones, shape, dtype)
     return (scale, bias), (mean, variance)
 
 

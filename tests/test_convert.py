@@ -14,6 +14,7 @@ from configs.base import get_config as base
 from dalif_jax import networks, training
 from dalif_jax.data import sets
 from dalif_jax.exchange import card, convert, interchange
+from dalif_jax.neurons import SpikingNeuron
 from dalif_jax.settings import config
 
 
@@ -120,6 +121,31 @@ def test_thresholds_of_diet_are_percentiles_of_currents(x64):
     config.validate(new)
     stems = convert.to_diet(settings, params, images, timesteps=5, steps=3, only="stem")[2]
     np.testing.assert_allclose([v for k, v in stems.items() if k[:4] != "stem"], 0.4)
+
+
+def test_element_wise_statistics_are_of_each_neuron(x64):
+    """Against batch norm by hand at the first step, and through NIR: a threshold a neuron."""
+    settings = settings_of(membrane_bn=True, membrane_bn_elementwise=True, timesteps=6)
+    layer = SpikingNeuron(config.neuron_options(settings))
+    x = jnp.asarray(np.random.default_rng(0).normal(1.0, 2.0, (16, 1, 4, 4, 3)))
+    variables = layer.init(jax.random.key(0), x, True)
+    assert variables["params"]["norm_scale"].shape == (4, 4, 3)
+    spikes, new = layer.apply(variables, x, True, mutable=["batch_stats"])
+    h = np.tanh(1.0) * np.asarray(x[:, 0])
+    normed = (h - h.mean(0)) / np.sqrt(h.var(0) + 1e-5)
+    np.testing.assert_array_equal(spikes[:, 0], normed >= 1.0)
+    np.testing.assert_allclose(new["batch_stats"]["norm_mean"], 0.1 * h.mean(0), atol=1e-12)
+    model, params, stats = drawn(settings, lambda rng, shape: rng.uniform(1.0, 2.0, shape))
+    _, found = run(model, params, stats)
+    options = config.neuron_options(settings)
+    graph = interchange.to_nir(model, {"params": params, "batch_stats": stats}, options, (8, 8, 1))
+    x = jnp.asarray(np.random.default_rng(1).normal(0, 1, (4, 6, 8, 8, 1)))
+    given = interchange.run(graph, jnp.moveaxis(x, -1, 2))
+    for name, expected in found.items():
+        got = np.moveaxis(np.asarray(given[name.replace("/", ".")]), 2, -1)
+        np.testing.assert_array_equal(got, expected)
+    with pytest.raises(config.ConfigError, match="a threshold for each neuron"):
+        convert.fold_membrane_norms(settings, params, stats)
 
 
 def test_what_cannot_be_converted_is_refused(x64):

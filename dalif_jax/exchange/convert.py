@@ -56,6 +56,11 @@ def fold_membrane_norms(settings, params, stats):
     """
     if not settings.membrane_bn:
         raise config.ConfigError("this network has no norms on its membranes (membrane_bn=False)")
+    if settings.membrane_bn_elementwise:
+        raise config.ConfigError(
+            "membrane_bn_elementwise=True has a threshold for each neuron of a map, and "
+            "neuron=folded one for each channel"
+        )
     options = config.neuron_options(settings)
     model = training.build_model(settings)
     for name in neuron_layers(model, _shape(settings)):

@@ -188,8 +188,9 @@ class _Graph:
 
         def full(value):
             # Every parameter has the layer's whole shape: some tools take nothing else.
-            channels = np.broadcast_to(value, shape[0])
-            return np.ascontiguousarray(np.broadcast_to(channels[:, None, None], shape))
+            channels, *size = shape
+            whole = np.broadcast_to(value, (*size, channels)).transpose(2, 0, 1)
+            return np.ascontiguousarray(whole)
 
         def lif(name, alpha, beta, threshold):
             r = np.ones(()) if self.fold_gain else alpha / (1 - beta)

@@ -148,7 +148,8 @@ class SpikingNeuron(nn.Module):
 
         state, step, look = kind.state(options, x[:, 0]), kind.step, kind.membrane
         if options.membrane_bn:
-            scale_bias, running = norm_variables(self, x.shape[-1], prefix="norm_")
+            normed = x.shape[2:] if options.membrane_bn_elementwise else x.shape[-1]
+            scale_bias, running = norm_variables(self, normed, prefix="norm_")
             params["norm_scale"], params["norm_bias"] = scale_bias
             step, look = linear.normed_step(kind.decays, train), linear.normed_membrane
         look = self._look(look, told, traced) if traced else None

@@ -84,7 +84,7 @@ def normed_step(decays, train):
 
 def normed_membrane(options, params, carried):
     """The raw membrane, and what it must reach: (threshold - bias) sqrt(var + eps) / scale + mean,
-    [C], where scale > 0."""
+    [C] or [H, W, C], where scale > 0."""
     state, running = carried
     return state.membrane, membrane_threshold(options, params, *running)
 

@@ -30,6 +30,7 @@ class Options:
     surrogate_width_end: float | None = None  # width when training ends, reached evenly in ratio
     detach_reset: bool = False
     membrane_bn: bool = False
+    membrane_bn_elementwise: bool = False  # its statistics are of a neuron, not of a channel
     fused: bool = True  # one pass with recomputation where it applies; False: always the scan
     unroll: int = 0  # timesteps per scan iteration; 0 chooses by the number of timesteps
 

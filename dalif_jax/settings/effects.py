@@ -71,6 +71,7 @@ EFFECTS = {
         lambda c, _: c.timesteps > 1 and _takes(c, "detach_reset"),
         "with one timestep nothing follows a reset, and some neurons have none to detach",
     ),
+    "membrane_bn_elementwise": (lambda c, _: c.membrane_bn, "membranes are not normed"),
     "fused": (lambda c, _: not c.membrane_bn, "with membrane_bn the neuron is always a scan"),
     "unroll": (lambda c, _: _scans(c), "the fused neuron is no scan"),
     "kernel": (

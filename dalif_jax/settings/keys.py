@@ -50,6 +50,7 @@ def get_config():
     config.per_channel = False  # one of the neuron's numbers for each channel, not one a layer
     config.detach_reset = False  # whether the reset passes no gradient
     config.membrane_bn = False  # fire on the batch-normed membrane (MPBN; Table III needs it)
+    config.membrane_bn_elementwise = False  # its statistics of each neuron, not of each channel
     config.fused = True  # the neuron in one pass that keeps only its input; False: the plain scan
     config.kernel = "xla"  # of that pass on NVIDIA GPUs: the compiler's, or pallas
     config.unroll = 0  # timesteps per iteration of that scan, 0 chooses
