@@ -3,7 +3,8 @@
     python -m ablations.system_table
 
 Takes docs/systems/systems.json (systems, sources, published figures), docs/systems/digits.json
-(results.json of `ablations.systems`) and the recipes of configs/table1.
+(results.json of `ablations.systems`) and the recipes of configs/table1, whose parameters it counts
+and writes into docs/systems/parameters.json.
 """
 
 import json
@@ -24,8 +25,7 @@ from dalif_jax.settings import config
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet"}
-LEAST = 0.95  # accuracy on the digits below which a reason is owed
-REASONS = DOCS / "systems" / "reasons.json"
+PARAMETERS = DOCS / "systems" / "parameters.json"
 
 HEAD = """# The compared systems
 
@@ -115,10 +115,20 @@ def parameters(settings):
     return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
 
 
+def counts():
+    """{system, or recipe and timesteps: parameters}."""
+    own = {row["system"]: own_parameters(row["system"]) for row in rows()}
+    return own | {key(p): table_1(p) for row in rows() for p in row["published"]}
+
+
+def key(published):
+    return f"{published['config']}, T = {published['timesteps']}"
+
+
 def page():
     found, series = measured()
     one = next(iter(found.values()))
-    reasons = json.loads(REASONS.read_text()) if REASONS.exists() else {}
+    count = json.loads(PARAMETERS.read_text())
     lines = [HEAD]
     lines += table(
         ("system", "name, pieces", "files", "source, certainty", "parameters", "streams", "NIR"),
@@ -126,7 +136,7 @@ def page():
             (
                 named(row), f"`{row['system']}`: {pieces(row['system'])}",
                 ", ".join(f"[{file}](../dalif_jax/{file})" for file in row["files"]),
-                row["certainty"], f"{own_parameters(row['system']):,}", streams(row["system"]),
+                row["certainty"], f"{count[row['system']]:,}", streams(row["system"]),
                 nir(row["system"]),
             )
             for row in rows()
@@ -144,14 +154,13 @@ def page():
         [measured_row(row, found[row["system"]]) for row in rows() if row["system"] in found],
     )
     lines += ["", f"{series['cpu']}, {series['cores']} cores, jax {series['jax']}."]
-    lines += [f"* {name}: {why}" for name, why in reasons.items()]
     lines.append(PUBLISHED)
     lines += table(
         ("system", "data, network, T", "published, %", "parameters here", "recipe"),
         [
             (
                 row["title"], f"{DATA[p['dataset']]}, {p['network']}, {p['timesteps']}",
-                f"{p['percent']:.2f}", f"{table_1(p):,}",
+                f"{p['percent']:.2f}", f"{count[key(p)]:,}",
                 f"[{p['config']}](../configs/{p['config']}.py)",
             )
             for row in rows() for p in row["published"]
@@ -178,5 +187,6 @@ def table_1(published):
 
 
 if __name__ == "__main__":
+    PARAMETERS.write_text(json.dumps(counts(), indent=1) + "\n")
     (DOCS / "systems.md").write_text(page())
     print("wrote docs/systems.md")

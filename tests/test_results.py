@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations import results
+from ablations import results, system_table
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = json.loads((ROOT / "docs" / "published.json").read_text())
@@ -30,6 +30,26 @@ def run(name="recipe", seed=0, accuracy=0.5, **keys):
 
 def test_the_committed_page_is_of_the_committed_runs():
     assert (ROOT / "RESULTS.md").read_text() == results.page(results.load(), PUBLISHED)
+
+
+def test_the_page_of_systems_is_written_from_the_committed_runs():
+    assert (ROOT / "docs" / "systems.md").read_text() == system_table.page()
+    systems = json.loads((ROOT / "docs" / "systems" / "systems.json").read_text())
+    found, _ = system_table.measured()
+    assert set(found) == {row["system"] for row in systems} == set(system_table.SYSTEMS)
+    for name, runs in found.items():
+        assert len(runs) == 2 and min(run["accuracy"] for run in runs) >= 0.95, name
+    for row in systems:
+        for file in row["files"]:
+            assert (ROOT / "dalif_jax" / file).is_file()
+        for published in row["published"]:
+            text = (ROOT / "configs" / f"{published['config']}.py").read_text()
+            assert f"{published['percent']:.2f} %" in text
+
+
+@pytest.mark.slow
+def test_parameters_of_the_page_of_systems():
+    assert json.loads(system_table.PARAMETERS.read_text()) == system_table.counts()
 
 
 def test_every_published_figure_names_a_recipe():
