@@ -11,7 +11,7 @@ import imagenet_files
 import jax
 import numpy as np
 import pytest
-from test_program import ROOT, run
+from commands import ROOT, run
 
 from dalif_jax.runs import runlog
 from dalif_jax.runs.checkpoint import Checkpoints

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run
 from event_files import draw_events, write_aedat2, write_gesture, write_nmnist
-from test_program import run
 
 from dalif_jax.data.events import events, layouts, recordings
 

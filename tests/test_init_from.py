@@ -7,7 +7,7 @@ import campaign
 import jax
 import numpy as np
 import pytest
-from test_program import run
+from commands import run
 
 from dalif_jax import training
 from dalif_jax.data import sets

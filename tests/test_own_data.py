@@ -5,9 +5,9 @@ import shutil
 
 import numpy as np
 import pytest
+from commands import run
 from event_files import draw_events, write_aedat2, write_aedat4, write_nmnist
 from PIL import Image
-from test_program import run
 
 from dalif_jax.data import arrays, image_folder, own, sets
 from dalif_jax.data.events import own_recordings

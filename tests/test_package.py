@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from test_program import run
+from commands import run
 
 import dalif_jax
 

@@ -1,71 +1,25 @@
-"""The two commands from the outside: training, resuming after SIGKILL, evaluating, bad input."""
+"""The two commands from the outside: training, resuming after SIGKILL, evaluating."""
 
 import importlib.metadata
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import (
+    SHORT,
+    command,
+    final_state,
+    finished,  # noqa: F401  fixtures
+    run,
+    train,
+)
 
 from dalif_jax.runs.runlog import read_metrics
-
-ROOT = Path(__file__).resolve().parent.parent
-SHORT = (
-    "--config.model=tiny", "--config.timesteps=2", "--config.epochs=4", "--config.log_every=7",
-)  # fmt: skip
-OPTIMISED = {k: v for k, v in os.environ.items() if k != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
-RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem[0] != "_")
-
-
-def command(script, *arguments, **environment):
-    # One device, as on a user's laptop: the suite's own eight are for sharding.
-    return {
-        "args": [sys.executable, script, *map(str, arguments)],
-        "cwd": ROOT,
-        "env": {**OPTIMISED, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", **environment},
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.STDOUT,
-        "text": True,
-    }
-
-
-def run(script, *arguments, **environment):
-    done = subprocess.run(**command(script, *arguments, **environment), timeout=300)
-    return done.returncode, done.stdout
-
-
-def train(workdir, *arguments, **environment):
-    return run(
-        "train.py", "--config", "configs/digits.py", "--workdir", workdir, *SHORT, *arguments,
-        **environment,
-    )  # fmt: skip
-
-
-def final_state(workdir):
-    """The arrays of the newest checkpoint, by path, as raw bytes."""
-    import jax
-    import orbax.checkpoint as ocp
-
-    newest = max(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
-    tree = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(newest) / "state")
-    leaves, _ = jax.tree.flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """One uninterrupted short run, used by the tests below."""
-    workdir = tmp_path_factory.mktemp("run")
-    code, out = train(workdir)
-    assert code == 0, out
-    return workdir, out
 
 
 def test_a_run_shows_and_leaves_what_people_expect(finished):
@@ -271,74 +225,6 @@ def test_held_out_training_data_chooses_the_best(tmp_path):
     assert code == 0 and "chosen on the validation set" in out
 
 
-BAD = [
-    (("--config.timestep=3",), "did you mean 'timesteps'"),
-    (("--config.timesteps=0",), "timesteps=0 must be at least 1"),
-    (("--config.model=resnet21",), "known: resnet18"),
-    (("--config.neuron=dalief",), "did you mean 'dalif'"),
-    (("--config.surrogate=box",), "known: rectangle"),
-    (("--config.dataset=mnist",), "known: digits"),
-    (("--config.augment=('mixup',)",), "known: crop"),
-    (("--config.learning_rate=nan",), "not a finite number"),
-    (("--config.timesteps=two",), "invalid literal"),
-    (("--config.neuron=baseline", "--config.beta=0.9"), "stands for beta=0.25"),
-    (("--config.batch_size=2000",), "must lie in 1..1150, the training examples"),
-    (("--config.dataset=cifar10", "--config.data_dir=/nowhere/at/all"), "/nowhere/at/all"),
-    (("extra",), "unexpected argument"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(a) for a, _ in BAD])
-def test_bad_input_is_one_clear_line_and_nothing_is_left(arguments, message, tmp_path):
-    workdir = tmp_path / "run"
-    code, out = train(workdir, *arguments)
-    assert code != 0 and message in out, out
-    assert "Traceback" not in out and not workdir.exists()
-
-
-def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):
-    flag = "--xla_force_host_platform_device_count=8"
-    code, out = train(tmp_path / "run", "--config.batch_size=60", XLA_FLAGS=flag)
-    assert code == 2 and "8 devices; the nearest that does is 64" in out
-
-
-def test_an_unknown_key_inside_a_recipe_is_named(tmp_path):
-    recipe = tmp_path / "recipe.py"
-    recipe.write_text(
-        "from configs.base import get_config as base\n\n\ndef get_config():\n"
-        "    config = base()\n    config.learning_rat = 1.0\n    return config\n"
-    )
-    code, out = run("train.py", "--config", recipe, "--workdir", tmp_path / "run")
-    assert code == 2
-    assert "inside the recipe" in out and "did you mean 'learning_rate'" in out
-
-
-def test_a_bucket_is_no_workdir():
-    code, out = train("gs://bucket/run")
-    assert code == 2 and "needs a file system for its lock" in out
-    assert not (ROOT / "gs:").exists()
-
-
-def test_eval_without_a_run_says_so(tmp_path):
-    code, out = run("eval.py", "--workdir", tmp_path)
-    assert code == 2 and "config.json does not exist" in out
-
-
-def test_an_idle_accelerator_is_warned_about(monkeypatch, capsys):
-    from dalif_jax.runs import command
-
-    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
-    monkeypatch.setattr(Path, "glob", lambda self, pattern: ["x"] if "nvidia" in pattern else [])
-    command.accelerator_warning()
-    assert "jax[cuda13]" in capsys.readouterr().err
-    monkeypatch.setattr(Path, "glob", lambda self, pattern: ["x"] if "accel" in pattern else [])
-    command.accelerator_warning()
-    assert "jax[tpu]" in capsys.readouterr().err
-    monkeypatch.setattr(Path, "glob", lambda self, pattern: [])
-    command.accelerator_warning()
-    assert capsys.readouterr().err == ""
-
-
 # What may lie in an environment and would each change a run, or end it.
 LYING = {
     "JAX_ENABLE_X64": "1", "JAX_DISABLE_JIT": "1", "JAX_DEBUG_NANS": "1", "JAX_DEBUG_INFS": "1",
@@ -366,24 +252,6 @@ def test_a_run_owes_nothing_to_the_shell_it_is_started_from(finished, tmp_path):
     assert (workdir / "report.html").is_file()
 
 
-SHELLS = [
-    ({"JAX_PLATFORMS": "cuda"}, "JAX_PLATFORMS=cuda, but JAX finds no such device"),
-    ({"JAX_PLATFORMS": "nothing"}, "JAX_PLATFORMS=nothing, but JAX finds no such device"),
-    ({"JAX_NUM_CPU_DEVICES": "two"}, "a setting that JAX does not take"),
-    (
-        {"XLA_FLAGS": "--xla_flag_of_tomorrow=1"},
-        "Unknown flag in XLA_FLAGS: --xla_flag_of_tomorrow",
-    ),
-    ({"XLA_FLAGS": "nowhere"}, 'Could not open file "nowhere"'),
-]
-
-
-@pytest.mark.parametrize(("environment", "message"), SHELLS, ids=[str(e) for e, _ in SHELLS])
-def test_what_jax_does_not_take_from_the_shell_is_one_line(environment, message):
-    code, out = run("train.py", "--config", "configs/digits.py", "--dry_run", **environment)
-    assert code == 2 and out.startswith("error: ") and out.count("\n") == 1 and message in out, out
-
-
 @pytest.mark.slow
 def test_a_run_that_cannot_be_written_into_is_answered(finished, tmp_path):
     """Folders stand where files are to be written, which stops the administrator, too."""
@@ -402,167 +270,8 @@ def test_a_run_that_cannot_be_written_into_is_answered(finished, tmp_path):
     assert answer in out and f"not written into {workdir}" in out and "--export=FOLDER" in out
 
 
-def test_a_workdir_that_cannot_be_made_is_one_line(tmp_path):
-    from dalif_jax.runs import command
-    from dalif_jax.settings import config
-
-    (tmp_path / "file").touch()
-    (tmp_path / "dangling").symlink_to(tmp_path / "gone" / "x")
-    for place in ("file", "file/below", "dangling", "/proc/run"):
-        with (
-            pytest.raises(config.ConfigError, match=f"--workdir={tmp_path / place} cannot be made"),
-            command.only_one(tmp_path / place),
-        ):
-            raise AssertionError("entered")
-    code, out = train(tmp_path / "file" / "below")
-    assert code == 2 and "error: --workdir=" in out and "Traceback" not in out, out
-    assert not (tmp_path / "gone").exists()
-
-
-def test_folders_are_named_as_people_name_them(monkeypatch):
-    from dalif_jax.runs import places
-    from dalif_jax.settings import config
-
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert places.folder("~/runs/x", "workdir") == "/home/somebody/runs/x"
-    assert places.folder("runs/~x", "workdir") == "runs/~x"
-    with pytest.raises(config.ConfigError, match="--card=~nobody_at_all/x: there is no such home"):
-        places.folder("~nobody_at_all/x", "card")
-    with pytest.raises(config.ConfigError, match=r"--workdir='gr\\udcf6\\xdfe' is not in UTF-8"):
-        places.folder("gr\udcf6ße", "workdir")
-
-
-RECIPES_GIVEN = [
-    ("configs/digit.py", "did you mean configs/digits.py"),
-    ("cifar10_r20.py", "did you mean configs/cifar10_r20.py"),
-    ("configs/zzzzzz.py", "the recipes are configs/cifar100_r19.py, "),
-    ("configs", "is a folder"),
-]
-
-
-@pytest.mark.parametrize(("given", "message"), RECIPES_GIVEN, ids=[g for g, _ in RECIPES_GIVEN])
-def test_a_recipe_that_is_not_there_is_one_line_with_the_nearest(given, message):
-    from dalif_jax.settings import config, recipes
-
-    with pytest.raises(config.ConfigError, match=f"^--config={given} .*{message}") as error:
-        recipes.check(given)
-    assert "\n" not in str(error.value)
-
-
-BROKEN = [
-    ("def get_config(:\n", "line 1: SyntaxError"),
-    ("\n\ndef get_config():\n    return 1 / 0\n", "line 4: ZeroDivisionError"),
-    ("x = 1\n", "has no function get_config"),
-    (None, "did you mean configs/digits.py"),
-]
-
-
-@pytest.mark.parametrize(("text", "message"), BROKEN, ids=[m for _, m in BROKEN])
-def test_a_broken_recipe_is_one_line(tmp_path, text, message):
-    recipe = tmp_path / ("recipe.py" if text else "digits.py")
-    if text:
-        recipe.write_text(text)
-    code, out = run("train.py", f"--config={recipe}", "--dry_run")
-    assert code == 2 and "Traceback" not in out and message in out, out
-    assert out.startswith("error: ") and out.count("\n") == 1 and str(recipe) in out
-
-
-def test_a_recipes_warm_up_shrinks_with_its_epochs(tmp_path):
-    """Its share of them stays; what is given beside it is taken as it is, or refused."""
-    dry = ("train.py", "--config", "configs/digits.py", "--dry_run", "--config.epochs=1")
-    code, out = run(*dry)
-    assert code == 0 and "warmup_epochs=0.0125: the recipe's 1 of 80 epochs" in out, out
-    code, out = run(*dry, "--config.warmup_epochs=1")
-    assert code == 2 and "warmup_epochs=1 must be below epochs=1" in out, out
-
-
-def test_help_names_recipes_and_main_keys():
-    code, out = run("train.py", "--help")
-    assert code == 0
-    for recipe in RECIPES:
-        assert (f"configs/{recipe}.py  " in out) is (recipe != "base")
-    assert "Handwritten digits of scikit-learn" in out and "--workdir: " in out
-    assert re.search(r"--config\.learning_rate=0\.1\n", out)
-    assert re.search(r"--config\.neuron=dalif +dalif, lif, tied", out)
-
-
 def test_a_run_of_images_has_no_events_to_stream(finished):
     workdir, _ = finished
     code, out = run("-m", "examples.stream_events", "--workdir", workdir)
     assert code == 2 and "a run on digits, which holds images" in out, out
     assert out.count("\n") == 1
-
-
-@pytest.mark.slow
-def test_digits_train_without_the_optional_libraries(tmp_path):
-    """tensorflow-datasets, tonic and grain blocked: importing and one epoch still work."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import sys\nfor name in ('tensorflow_datasets', 'tonic', 'grain', 'tensorflow'):\n"
-        "    sys.modules[name] = None\n"
-    )
-    code, out = train(
-        tmp_path / "run", "--config.epochs=1", "--config.warmup_epochs=0", PYTHONPATH=str(tmp_path)
-    )
-    assert code == 0, out
-    assert (tmp_path / "run" / "eval.json").exists()
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_is_valid_and_says_how_to_run_it(recipe):
-    import importlib
-
-    from dalif_jax import training
-    from dalif_jax.analysis import summary
-    from dalif_jax.data.sets import SPECS
-    from dalif_jax.settings import config
-
-    module = importlib.import_module(f"configs.{recipe}")
-    settings = module.get_config()
-    config.validate(settings, 8)
-    model = training.build_model(settings)
-    rows = summary.layers(model, (settings.timesteps, *SPECS[settings.dataset].shape))
-    assert rows[-1].shape == (settings.timesteps, SPECS[settings.dataset].classes)
-    if recipe != "base":
-        assert f"--config configs/{recipe}.py" in module.__doc__
-    assert config.to_json(config.from_json(config.to_json(settings), "x")) == config.to_json(
-        settings
-    )
-
-
-def test_dry_run_needs_no_data():
-    code, out = run(
-        "train.py", "--config", "configs/imagenet_r34.py", "--dry_run", TFDS_DATA_DIR="/nowhere"
-    )
-    assert code == 0 and "parameters: 21797738" in out
-    assert "stage3_block2/neuron1" in out
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipes_step_can_be_lowered_for_gpus_and_tpus(recipe):
-    """On a machine that has neither: what they cannot run does not land."""
-    import importlib
-
-    import jax
-    import jax.numpy as jnp
-
-    from dalif_jax import training
-    from dalif_jax.data import sets
-
-    settings = importlib.import_module(f"configs.{recipe}").get_config()
-    settings.dtype = "bfloat16"
-    settings.batch_size = 8
-    spec = sets.spec(settings.dataset, settings.frame_size)
-    program = training.make_program(settings, 4, training.make_mesh())
-    shape = (settings.timesteps, *spec.shape) if spec.events else spec.shape
-    examples = 8 if spec.streamed else 32
-    arguments = (
-        training.abstract_state(program),
-        jax.ShapeDtypeStruct((examples, *shape), jnp.uint8),
-        jax.ShapeDtypeStruct((examples,), jnp.int32),
-        None if spec.streamed else jax.ShapeDtypeStruct((4, 8), jnp.int32),
-    )
-    traced = program.train_step.trace(*arguments)
-    for platform in ("cuda", "tpu"):
-        text = traced.lower(lowering_platforms=(platform,)).as_text()
-        assert "stablehlo.convolution" in text

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_program import run
+from commands import run
 
 ROOT = Path(__file__).resolve().parent.parent
 CARDS = sorted(path for path in (ROOT / "cards").iterdir() if path.is_dir())

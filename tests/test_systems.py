@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from ml_collections import ConfigDict
+from train_steps import drawn
 
 from configs.base import get_config as base
 from configs.systems import SYSTEMS, get_config
@@ -19,7 +20,6 @@ from dalif_jax.exchange import card
 from dalif_jax.runs import init_from
 from dalif_jax.settings import config, recipes
 from dalif_jax.surrogates import SURROGATES
-from tests.train_steps import drawn
 
 TABLE1 = sorted((recipes.FOLDER / "table1").glob("[a-z]*.py"))
 # By the papers' public code, or counted from it; the networks without neurons' numbers are MPBN's.

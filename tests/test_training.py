@@ -1,54 +1,18 @@
 """The step: collectives, eight devices against one, data order, schedules, exact evaluation."""
 
-import math
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from small_run import Run, config_of
 
-from configs.base import get_config as base
 from dalif_jax import losses, networks, training
 from dalif_jax.data import sets
 from dalif_jax.data.feed import feed_of
-from dalif_jax.neurons import options as options_of
 from dalif_jax.training.evaluation import evaluate, structure_of
 from dalif_jax.training.steps import forward_of, remakes
-
-
-def config_of(**keys):
-    config = base()
-    config.update(
-        {"model": "tiny", "dataset": "digits", "timesteps": 2, "epochs": 2, "batch_size": 32}
-    )
-    config.update({"augment": ("crop",), "crop_padding": 1, "eval_batch_size": 64, "seed": 1})
-    config.update(keys)
-    return config
-
-
-class Run:
-    """A program on some devices with its data, ready to step."""
-
-    def __init__(self, config, devices):
-        self.config = config
-        self.splits = sets.load(config.dataset)
-        n = len(self.splits["train"].labels)
-        self.steps = sets.steps_per_epoch(n, config.batch_size)
-        mesh = training.make_mesh(jax.devices()[:devices])
-        self.program = training.make_program(config, self.steps, mesh)
-        self.train = jax.device_put(tuple(self.splits["train"]), self.program.replicated)
-        self.order = jax.jit(
-            lambda epoch: sets.epoch_order(config.seed, epoch, n, config.batch_size),
-            out_shardings=self.program.order_sharding,
-        )
-        self.state = self.program.init()
-
-    def step(self, k):
-        order = self.order(k // self.steps)
-        self.state, metrics = self.program.train_step(self.state, *self.train, order)
-        return metrics
 
 
 def test_the_compiled_step_only_all_reduces():
@@ -161,106 +125,6 @@ def test_the_state_alone_decides_what_follows():
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(again.state.params), final)
 
 
-def test_at_one_timestep_the_temporal_arm_trains_as_the_baseline():
-    """Whole network, three steps: equal weights bit for bit, and b stays where it began."""
-    # Without weight decay on b: its gradient alone must be zero.
-    runs = [Run(config_of(neuron=name, timesteps=1), 1) for name in ("temporal", "baseline")]
-    for k in range(3):
-        a, b = (run.step(k) for run in runs)
-        assert float(a["loss"]) == float(b["loss"])
-    temporal, baseline = (jax.device_get(run.state.params) for run in runs)
-    assert temporal["stem0_neuron"].pop("b") == 1.0
-    for name in ("neuron0", "neuron1"):
-        assert temporal["stage0_block0"].pop(name) == {"b": 1.0}
-    temporal.pop("stem0_neuron")
-    jax.tree.map(np.testing.assert_array_equal, temporal, baseline)
-
-
-def test_weight_decay_spares_decays_and_norms():
-    run = Run(config_of(membrane_bn=True), 1)
-    mask = training.weights_only(run.state.params)
-    assert mask["stem0_conv"] == {"kernel": True}
-    assert mask["head"] == {"kernel": True, "bias": True}
-    assert not any(mask["stem0_norm"].values())
-    assert set(mask["stem0_neuron"]) == {"a", "b", "norm_scale", "norm_bias"}
-    assert not any(mask["stem0_neuron"].values())
-
-
-def test_the_first_update_is_sgd_by_hand():
-    """One step from zero momentum: w - lr (g + wd w), with g recomputed outside the step."""
-    config = config_of(augment=(), weight_decay=0.1, learning_rate=0.5)
-    run = Run(config, 1)
-    params, stats = jax.device_get(run.state.params), jax.device_get(run.state.batch_stats)
-    indices = np.asarray(run.order(0))[0]
-    spec = sets.spec("digits")
-    x = training.prepare(
-        jnp.asarray(run.splits["train"].images[indices]), spec, jnp.dtype("float32")
-    )
-    labels = run.splits["train"].labels[indices]
-
-    def loss(params):
-        logits, _ = run.program.model.apply(
-            {"params": params, "batch_stats": stats}, x, train=True, timesteps=2,
-            mutable=["batch_stats"],
-        )  # fmt: skip
-        return losses.time_averaged_cross_entropy(logits, labels).mean()
-
-    g = jax.device_get(jax.grad(loss)(params))
-    run.step(0)
-    after = jax.device_get(run.state.params)
-    kernel = lambda tree: tree["stage0_block0"]["conv1"]["kernel"]  # noqa: E731
-    expected = kernel(params) - 0.5 * (kernel(g) + 0.1 * kernel(params))
-    np.testing.assert_allclose(kernel(after), expected, rtol=1e-4, atol=1e-6)
-    scale = lambda tree: tree["stem0_norm"]["scale"]  # noqa: E731
-    np.testing.assert_allclose(scale(after), scale(params) - 0.5 * scale(g), rtol=1e-4, atol=1e-6)
-
-
-def test_schedules_at_their_landmarks():
-    cosine = training.make_schedule(config_of(epochs=10, warmup_epochs=2.0), 5)
-    np.testing.assert_allclose(
-        [cosine(0), cosine(5), cosine(10), cosine(30), cosine(50)], [0, 0.05, 0.1, 0.05, 0],
-        atol=1e-7,
-    )  # fmt: skip
-    assert training.make_schedule(config_of(schedule="constant"), 5)(3) == np.float32(0.1)
-    onecycle = training.make_schedule(config_of(schedule="onecycle", epochs=10), 10)
-    rates = [float(onecycle(k)) for k in range(101)]
-    assert max(rates) == pytest.approx(0.1) and 25 <= np.argmax(rates) <= 35
-    assert rates[-1] < 1e-4
-
-
-def test_a_float64_run_has_its_learning_rate_in_float64(x64):
-    rate, warmup, total = 0.1, 60, 1000
-    schedule = training.make_schedule(
-        config_of(epochs=50, warmup_epochs=3.0, learning_rate=rate), 20
-    )
-    for step in range(0, total, 7):
-        done = (step - warmup) / (total - warmup)
-        exact = rate * (step / warmup if done < 0 else (1 + math.cos(math.pi * done)) / 2)
-        given = schedule(jnp.int32(step))
-        assert given.dtype == jnp.float64 and given == pytest.approx(exact, rel=1e-10)
-
-
-@pytest.mark.parametrize("epochs", [1, 2])
-@pytest.mark.parametrize("steps", [1, 3, 10])
-@pytest.mark.parametrize("name", ["cosine", "constant"])
-def test_a_warm_up_leaves_the_full_rate_at_least_one_step(epochs, steps, name):
-    """However it rounds: 0.99 epochs of one step are none."""
-    keys = {"schedule": name, "epochs": epochs, "warmup_epochs": epochs - 0.01}
-    schedule = training.make_schedule(config_of(**keys), steps)
-    rates = [float(schedule(step)) for step in range(epochs * steps)]
-    assert max(rates) == pytest.approx(0.1) and rates[-1] == max(rates)
-
-
-def test_ema_is_the_average_by_hand():
-    run = Run(config_of(ema_decay=0.9), 1)
-    w0 = np.array(run.state.params["head"]["kernel"])
-    run.step(0)
-    w1 = np.array(run.state.params["head"]["kernel"])
-    np.testing.assert_allclose(
-        run.state.ema["head"]["kernel"], 0.9 * w0 + 0.1 * w1, rtol=1e-5, atol=1e-8
-    )
-
-
 def test_evaluation_covers_every_example_once_and_counts_spikes_exactly():
     """Against one plain forward over the whole test set, with a batch that does not divide it."""
     run = Run(config_of(eval_batch_size=64), 8)
@@ -345,73 +209,3 @@ def test_a_deterministic_run_asks_the_compiler_for_it(monkeypatch):
         # init, the train step, the eval step, then the order of the data, which is integers.
         assert options == [None, wanted, wanted, None]
     assert losses[0] == losses[1]
-
-
-def test_loss_by_hand():
-    logits = jnp.log(jnp.array([[[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]]]))
-    label = jnp.array([1])
-    np.testing.assert_allclose(losses.time_averaged_cross_entropy(logits, label), [np.log(4)], 1e-6)
-    smoothed = 0.9 * np.log(4) + 0.1 * (np.log(2) + 2 * np.log(4)) / 3
-    np.testing.assert_allclose(
-        losses.time_averaged_cross_entropy(logits, label, 0.1), [smoothed], rtol=1e-6
-    )
-    assert not losses.correct(logits, label)[0] and losses.correct(logits, jnp.array([0]))[0]
-
-
-def test_the_time_average_comes_before_the_softmax():
-    logits = jnp.array([[[8.0, 0.0], [0.0, 4.0]]])
-    expected = np.log(1 + np.exp(-2.0))
-    got = losses.time_averaged_cross_entropy(logits, jnp.array([0]))
-    np.testing.assert_allclose(got, [expected], rtol=1e-6)
-
-
-def test_bfloat16_computes_in_bfloat16_and_keeps_float32_state():
-    run = Run(config_of(dtype="bfloat16"), 1)
-    metrics = run.step(0)
-    assert np.isfinite(metrics["loss"]) and metrics["loss"].dtype == jnp.float32
-    assert {leaf.dtype for leaf in jax.tree.leaves(run.state.params)} == {jnp.dtype("float32")}
-    x = jax.ShapeDtypeStruct((2, 2, 8, 8, 1), jnp.bfloat16)
-    model = training.build_model(run.config)
-    variables = {"params": run.state.params, "batch_stats": run.state.batch_stats}
-    logits, taps, _ = jax.eval_shape(
-        lambda v, x: networks.tapped(model, v, x, ("spikes", "membrane")), variables, x
-    )
-    assert logits.dtype == jnp.bfloat16
-    assert all(tap["spikes"].dtype == jnp.bfloat16 for tap in taps.values())
-    assert all(tap["membrane"].dtype == jnp.float32 for tap in taps.values())
-    assert options_of().threshold == 1.0
-
-
-@pytest.mark.parametrize("model", ["tiny", pytest.param("vgg11", marks=pytest.mark.slow)])
-def test_bfloat16_gradients_are_summed_across_devices_in_float32(model):
-    """A sum that was rounded to bfloat16 has its lowest 16 bits zero; one of float32 has not."""
-
-    def traces(devices):
-        keys = {"model": model, "dtype": "bfloat16", "batch_size": 8, "weight_decay": 0.0}
-        config = config_of(**keys, dataset="cifar10" if model == "vgg11" else "digits")
-        program = training.make_program(config, 4, training.make_mesh(jax.devices()[:devices]))
-        side = sets.spec(config.dataset).shape
-        images = np.random.default_rng(0).integers(0, 256, (32, *side)).astype(np.uint8)
-        order = np.arange(32, dtype=np.int32).reshape(4, 8)
-        given = jax.device_put((images, np.arange(32, dtype=np.int32) % 10), program.replicated)
-        state, _ = program.train_step(
-            program.init(), *given, jax.device_put(order, program.order_sharding)
-        )
-        momentum = optax.tree.get(state.opt_state, "trace")
-        return {
-            jax.tree_util.keystr(path): np.asarray(leaf)
-            for path, leaf in jax.tree_util.tree_leaves_with_path(momentum)
-            if path[-1].key in ("kernel", "bias")
-        }
-
-    one, eight = traces(1), traces(8)
-    for name, gradient in eight.items():
-        assert gradient.dtype == np.float32
-        if gradient.any():
-            assert (gradient.view(np.uint32) & 0xFFFF).any(), name
-        # The devices' shares are rounded before the sum: as near as bfloat16's eight bits. (A bias
-        # before a norm has no gradient but rounding.)
-        if "kernel" in name or "head" in name:
-            np.testing.assert_allclose(
-                gradient, one[name], rtol=0.05, atol=0.03 * np.abs(one[name]).max()
-            )

@@ -1,0 +1,100 @@
+"""Series of runs: how much they are, how they go on, what they refuse."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ablations import runs
+from ablations.statistics import rank_correlation
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_a_series_says_how_much_it_is_before_it_starts(tmp_path):
+    given = SimpleNamespace(config="configs/digits.py", seeds=5, jobs=1, parts=("arms", "steps"))
+    assert runs.announcement(given, 15, 75) == (
+        "75 runs of configs/digits.py: 15 settings x 5 seeds, one after the other; --seeds, "
+        "--arms, --steps and --config.epochs=N make it less"
+    )
+    assert "5 seeds, 70 of them finished, one" in runs.announcement(given, 15, 5)
+
+
+def test_rank_correlation():
+    assert rank_correlation([1.0, 2.0, 9.0]) == pytest.approx(1)
+    assert rank_correlation([3.0, 2.0, 1.0]) == pytest.approx(-1)
+    assert rank_correlation([2.0, 2.0, 2.0]) == 0
+
+
+SERIES = [sys.executable, "-m", "ablations.key", "--key", "decay_function", "--values",
+          "sigmoid,tanh", "--config", "configs/digits.py"]  # fmt: skip
+
+
+def series(workdir, *arguments):
+    command = [*SERIES, "--workdir", workdir, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_series_trains_compares_draws_and_goes_on(tmp_path):
+    keys = ("--seeds", "2", "--config.model=tiny", "--config.epochs=2", "--config.timesteps=2")
+    code, out = series(tmp_path, *keys)
+    assert code == 0, out
+    assert "decay_function=tanh - decay_function=sigmoid" in out and "not resolved" in out
+    assert out.startswith("4 runs of configs/digits.py: 2 settings x 2 seeds, one after the other")
+    assert re.search(r"1/4 .*\n3 more at the pace of the first, \d:\d\d: about \d:\d\d;", out), out
+    runs = json.loads((tmp_path / "results.json").read_text())["runs"]
+    assert {(r["name"], r["seed"]) for r in runs} == {
+        (f"decay_function={name}", seed) for name in ("tanh", "sigmoid") for seed in (0, 1)
+    }
+    assert all(len(r["curve"]) == 2 and r["seconds"] > 0 for r in runs)
+    assert (tmp_path / "decay_function.png").stat().st_size > 10_000
+    # What is finished is not trained again; what is missing is.
+    (tmp_path / "decay_function=tanh" / "seed1" / "eval.json").unlink()
+    before = (tmp_path / "decay_function=tanh" / "seed0" / "eval.json").stat().st_mtime_ns
+    code, out = series(tmp_path, *keys)
+    assert code == 0, out
+    assert (tmp_path / "decay_function=tanh" / "seed0" / "eval.json").stat().st_mtime_ns == before
+    again = json.loads((tmp_path / "results.json").read_text())["runs"]
+    assert [r["accuracy"] for r in again] == [r["accuracy"] for r in runs]
+    assert "3 of them finished" in out and "at the pace" not in out
+
+
+@pytest.mark.slow
+def test_a_terminated_series_ends_its_runs_and_goes_on(tmp_path):
+    keys = ["--seeds", "1", "--config.model=tiny", "--config.epochs=60", "--config.timesteps=2",
+            "--config.log_every=1"]  # fmt: skip
+    process = subprocess.Popen([*SERIES, "--workdir", tmp_path, *keys], cwd=ROOT)
+    log, deadline = (
+        tmp_path / "decay_function=sigmoid" / "seed0" / "log.txt",
+        time.monotonic() + 120,
+    )
+    while not (log.exists() and "step 20/" in log.read_text()):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait(60) == 143
+    assert "saved after step" in log.read_text()  # the run had ended before the series did
+    code, out = series(tmp_path, *keys)
+    assert code == 0 and "continuing" in log.read_text(), out
+    (one, *_) = json.loads((tmp_path / "results.json").read_text())["runs"]
+    assert one["curve"][-1][0] == 60 and one["seconds"] == one["curve_seconds"][-1] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--seeds", "0"), "--seeds=0 must be at least 1"),
+        (("--confg.epochs=2",), "unknown argument --confg.epochs=2"),
+        (("--values", "tanh"), "--values=tanh is one value, nothing to compare"),
+    ],
+)
+def test_wrong_arguments_are_named_before_anything_runs(tmp_path, arguments, message):
+    code, out = series(tmp_path / "x", *arguments)
+    assert code == 2 and message in out and not (tmp_path / "x").exists(), out
