@@ -223,10 +223,13 @@ def gradient_of(batches, forward, total_steps):
 
 
 def numbers_of(model, config, frame):
-    """{layer: {name: neurons.Number}} of the neuron layers, for frames of a shape (H, W, C)."""
-    numbers = neurons.NEURONS[config.neuron].numbers(neuron_options(config))
-    if not numbers:
-        return {}
+    """{layer: {name: neurons.Number}} of the neuron layers, for frames of a shape (H, W, C), where
+    a number is updated otherwise than other parameters; else {}."""
+    kind = neurons.NEURONS[config.neuron]
+    numbers = kind.numbers(neuron_options(config))
+    special = any(number.rate != 1.0 or number.decayed for number in numbers.values())
+    if not special and kind.constrain is None:
+        return {}  # they are as all parameters, wherever they lie
     rows = summary.layers(model, (config.timesteps, *frame))
     return {row.name: numbers for row in rows if row.kind == "SpikingNeuron"}
 
