@@ -154,6 +154,8 @@ def page():
         [measured_row(row, found[row["system"]]) for row in rows() if row["system"] in found],
     )
     lines += ["", f"{series['cpu']}, {series['cores']} cores, jax {series['jax']}."]
+    reasons = [f"* {row['title']}: {row['reason']}" for row in rows() if row.get("reason")]
+    lines += ["", *reasons] if reasons else []
     lines.append(PUBLISHED)
     lines += table(
         ("system", "data, network, T", "published, %", "parameters here", "recipe"),

@@ -32,8 +32,8 @@ SYSTEMS = {
         "model_options": {"hidden": 64, "hidden_neuron": True, "moderate_dropout": 0.2},
     },
     "alif": {
-        "neuron": "alif", "threshold": 0.4, "surrogate": "bell",
-        "neuron_options": {"decay": 0.5, "adaptation": 0.1},
+        "neuron": "alif", "threshold": 0.3, "surrogate": "bell",
+        "neuron_options": {"decay": 0.5, "adaptation": 0.2},
     },
     "bdett": {"neuron": "bdett"},  # unverified
     "imlif": {"neuron": "imlif", "threshold": 0.5, "norm": "tdbn", "loss": "tet"},  # stand-in

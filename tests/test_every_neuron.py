@@ -13,7 +13,7 @@ from dalif_jax.exchange import interchange
 
 EVERY = {
     "glif": {"per_channel": True, "surrogate": "triangle"},
-    "alif": {"threshold": 0.5, "surrogate": "bell"},
+    "alif": {"threshold": 0.2, "surrogate": "bell"},
     "plif": {"surrogate": "arctan"},
     "klif": {"surrogate": "arctan"},
     "lsg": {"threshold": 0.5},
@@ -56,7 +56,7 @@ def test_one_pass_with_recomputation_is_the_scan(name, timesteps, x64):
         return spikes, back(weights)
 
     (s0, g0), (s1, g1) = jax.jit(pulled, static_argnums=0)(once), pulled(scan)
-    np.testing.assert_array_equal(s0, s1)
+    np.testing.assert_allclose(s0, s1, atol=0 if neurons.NEURONS[name].levels else 1e-14)
     assert 0.02 < s0.mean() < 1.5
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12), g0, g1)
 

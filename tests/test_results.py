@@ -37,9 +37,11 @@ def test_the_page_of_systems_is_written_from_the_committed_runs():
     systems = json.loads((ROOT / "docs" / "systems" / "systems.json").read_text())
     found, _ = system_table.measured()
     assert set(found) == {row["system"] for row in systems} == set(system_table.SYSTEMS)
-    for name, runs in found.items():
-        assert len(runs) == 2 and min(run["accuracy"] for run in runs) >= 0.95, name
     for row in systems:
+        runs = found[row["system"]]
+        assert len(runs) == 2
+        # Below this a reason is owed.
+        assert min(run["accuracy"] for run in runs) >= 0.95 or row.get("reason"), row["system"]
         for file in row["files"]:
             assert (ROOT / "dalif_jax" / file).is_file()
         for published in row["published"]:
