@@ -130,8 +130,11 @@ def test_on_eight_devices_only_sums_travel(name):
     assert ("all-reduce" in text) == bool(jax.tree.leaves(variables))
 
 
-@pytest.mark.parametrize("norm", ["batch", "tdbn", "none"])
-@pytest.mark.parametrize("name", EVERY)
+NORMED = [(name, "batch") for name in EVERY]
+NORMED += [(name, norm) for name in ("lif", "mlf", "folded") for norm in ("tdbn", "none")]
+
+
+@pytest.mark.parametrize(("name", "norm"), NORMED)
 def test_its_spikes_through_nir_or_why_not(name, norm, x64):
     options = neurons.options(name, **EVERY[name])
     keys = {"norm_options": {"identity": True}} if norm == "tdbn" else {}
