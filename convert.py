@@ -14,6 +14,7 @@ import sys
 
 import jax
 from absl import app, flags
+from flax.traverse_util import unflatten_dict
 
 from dalif_jax import training
 from dalif_jax.data.feed import feed_of
@@ -68,8 +69,7 @@ def main(_):
     config.validate(settings, jax.device_count())
 
     # ---- What it does, and the card.
-    after = measured(settings, params, stats, splits)
-    program, state, results = after
+    program, state, results = measured(settings, params, stats, splits)
     values = write_report(None, settings, state, 0, "newest", results)
     if given.to == "folded":
         print(agreement(before[2]["test"], results["test"]))
@@ -79,14 +79,8 @@ def main(_):
 
 def nested(arrays):
     """(params, batch_stats) as nested dicts of {"params/a/b": array, ...}."""
-    tree = {"params": {}, "batch_stats": {}}
-    for path, array in arrays.items():
-        *parents, last = path.split("/")
-        node = tree
-        for key in parents:
-            node = node.setdefault(key, {})
-        node[last] = array
-    return tree["params"], tree["batch_stats"]
+    tree = unflatten_dict(arrays, sep="/")
+    return tree.get("params", {}), tree.get("batch_stats", {})
 
 
 def measured(settings, params, stats, splits):

@@ -12,13 +12,11 @@ import runpy
 from pathlib import Path
 from statistics import fmean
 
-import jax
-import jax.numpy as jnp
-
 from ablations.figures import table
 from configs.systems import SYSTEMS
 from configs.systems import get_config as recipe_of
 from dalif_jax import neurons, training
+from dalif_jax.analysis import summary
 from dalif_jax.data import sets
 from dalif_jax.settings import config
 
@@ -108,11 +106,10 @@ def own_parameters(name):
 
 
 def parameters(settings):
-    model = training.build_model(settings)
+    """Of the network of a config."""
     spec = sets.spec(settings.dataset, settings.frame_size)
-    x = jnp.zeros((1, settings.timesteps, *spec.shape))
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=False))
-    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+    shape = (settings.timesteps, *spec.shape)
+    return sum(row.parameters for row in summary.layers(training.build_model(settings), shape))
 
 
 def counts():

@@ -202,65 +202,8 @@ class Events(Step):
         )
 
 
-class Neuron(Side):
-    """One neuron layer forward and backward, [B, T, H, W, C]."""
-
-    def build(self):
-        spec = self.spec
-        batch, *rest = spec["shape"]
-        shape = (batch, spec["timesteps"], *rest)
-        keys = jax.random.split(jax.random.key(0))
-        dtype = jnp.dtype(spec["dtype"])
-        self.x, self.gradient = (jax.random.normal(key, shape).astype(dtype) for key in keys)
-        self.decays = jnp.float32(1.0), jnp.float32(1.0)
-        if spec["neuron"] in ("fused", "pallas"):
-            mesh = training.make_mesh(jax.devices()[:1]) if spec["neuron"] == "pallas" else None
-
-            def layer(a, b, x):
-                decays = jnp.tanh(a), jnp.tanh(b)
-                return fused.spikes(*decays, x, 1.0, "rectangle", 1.0, False, mesh)
-        else:
-            options = neurons.options()
-
-            def layer(a, b, x):
-                return neurons.simulate(options, {"a": a, "b": b}, x)[1]
-
-        def both(a, b, x, gradient):
-            spikes, backward = jax.vjp(layer, a, b, x)
-            return spikes, backward(gradient)
-
-        self.both = jax.jit(both)
-
-    def compile(self):
-        arguments = (*self.decays, self.x, self.gradient)
-        self.compiled = self.both.lower(*arguments).compile()
-
-    def step(self):
-        return self.compiled(*self.decays, self.x, self.gradient)
-
-    def copy(self, repeats):
-        """Seconds to copy x once: the bandwidth the floor is counted in."""
-        duplicate = jax.jit(lambda x: x + 1).lower(self.x).compile()
-        jax.block_until_ready(duplicate(self.x))
-        return {"seconds": _timed(lambda: duplicate(self.x), repeats), "bytes": self.x.nbytes}
-
-    def weights(self, out):
-        self.build()
-        np.savez(out, x=np.asarray(self.x), gradient=np.asarray(self.gradient))
-        return {"ok": True}
-
-    def gate(self, inputs, out):
-        self.build()
-        given = np.load(inputs)
-        spikes, (a, b, x) = self.both(
-            *self.decays, jnp.asarray(given["x"]), jnp.asarray(given["gradient"])
-        )
-        np.savez(out, spikes=np.asarray(spikes), x=np.asarray(x), a=float(a), b=float(b))
-        return {"ok": True}
-
-
-class Layer(Neuron):
-    """One layer of any neuron, as a network runs it: its numbers get gradients too."""
+class Layer(Side):
+    """One layer of any neuron as a network runs it, [B, T, H, W, C], forward and backward."""
 
     def build(self):
         spec = self.spec
@@ -271,20 +214,23 @@ class Layer(Neuron):
         keys = jax.random.split(jax.random.key(0))
         dtype = jnp.dtype(spec["dtype"])
         self.x, self.gradient = (jax.random.normal(key, shape).astype(dtype) for key in keys)
+        self.params, layer = self.layer()
+
+        def both(params, x, gradient):
+            spikes, backward = jax.vjp(layer, params, x)
+            return spikes, backward(gradient)
+
+        self.both = jax.jit(both)
+
+    def layer(self):
+        """(its numbers, (numbers, x) -> spikes)."""
+        spec = self.spec
         layer = neurons.SpikingNeuron(neurons.options(spec["neuron"], **spec["options"]))
         # No running statistics are kept: a layer forward and backward is what is timed.
         variables = layer.init(jax.random.key(1), self.x[:1], True)
-        self.params = variables.get("params", {})
         rest = {key: value for key, value in variables.items() if key != "params"}
-
-        def both(params, x, gradient):
-            def spikes(params, x):
-                return layer.apply({"params": params, **rest}, x, True)
-
-            fired, backward = jax.vjp(spikes, params, x)
-            return fired, backward(gradient)
-
-        self.both = jax.jit(both)
+        spikes = lambda params, x: layer.apply({"params": params, **rest}, x, True)  # noqa: E731
+        return variables.get("params", {}), spikes
 
     def compile(self):
         self.compiled = self.both.lower(self.params, self.x, self.gradient).compile()
@@ -292,10 +238,15 @@ class Layer(Neuron):
     def step(self):
         return self.compiled(self.params, self.x, self.gradient)
 
+    def copy(self, repeats):
+        """Seconds to copy x once: the bandwidth the floor is counted in."""
+        duplicate = jax.jit(lambda x: x + 1).lower(self.x).compile()
+        jax.block_until_ready(duplicate(self.x))
+        return {"seconds": _timed(lambda: duplicate(self.x), repeats), "bytes": self.x.nbytes}
+
     def weights(self, out):
         self.build()
-        numbers = {name: np.asarray(value) for name, value in self.params.items()}
-        np.savez(out, x=np.asarray(self.x), gradient=np.asarray(self.gradient), **numbers)
+        np.savez(out, x=self.x, gradient=self.gradient, **self.params)
         return {"ok": True}
 
     def gate(self, inputs, out):
@@ -305,6 +256,26 @@ class Layer(Neuron):
         spikes, (of_params, of_x) = self.both(params, given["x"], given["gradient"])
         np.savez(out, spikes=spikes, x=of_x, **of_params)
         return {"ok": True}
+
+
+class Neuron(Layer):
+    """DA-LIF in each of its forms."""
+
+    def layer(self):
+        kind = self.spec["neuron"]
+        if kind in ("fused", "pallas"):
+            mesh = training.make_mesh(jax.devices()[:1]) if kind == "pallas" else None
+
+            def spikes(params, x):
+                decays = jnp.tanh(params["a"]), jnp.tanh(params["b"])
+                return fused.spikes(*decays, x, 1.0, "rectangle", 1.0, False, mesh)
+        else:
+            options = neurons.options()
+
+            def spikes(params, x):
+                return neurons.simulate(options, params, x)[1]
+
+        return {"a": jnp.float32(1.0), "b": jnp.float32(1.0)}, spikes
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ gradient out, 5 arrays where a copy moves 2.
 """
 
 import argparse
-import statistics
 import tempfile
 from pathlib import Path
 
@@ -85,10 +84,7 @@ def main():
                     record["failed"][name] = str(error)
             for name, timing in measure.alternate(ready, arguments.rounds, 5).items():
                 record["sides"][name] |= timing | sides[name].peak()
-            copies = [sides[name].copy(repeats=10) for name in ("fused", "dalif")]
-            fastest = min(copies, key=lambda copy: statistics.median(copy["seconds"]))
-            record["copy_s"] = statistics.median(fastest["seconds"])
-            record["floor_s"] = 2.5 * record["copy_s"]
+            record |= measure.floor([sides[name] for name in ("fused", "dalif")])
             records.append(record)
             shown = {n: f"{1e3 * r['median_s']:.1f}" for n, r in record["sides"].items()}
             print(

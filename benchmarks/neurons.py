@@ -8,7 +8,6 @@ row beside ours. The floor is as in neuron.py.
 """
 
 import argparse
-import statistics
 import tempfile
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def spec(name, timesteps, values, dtype):
 
 def gate(ours, theirs, name):
     """Both sides fire the same spikes and pass the same gradients, in float64; how far they are."""
-    case = {**spec(name, 4, 2**18, "float64")}
+    case = spec(name, 4, 2**18, "float64")
     with tempfile.TemporaryDirectory() as folder:
         paths = [str(Path(folder) / f"{side}.npz") for side in ("given", "ours", "theirs")]
         for side in (ours, theirs):
@@ -84,10 +83,7 @@ def main():
             for label, timing in measure.alternate(sides, arguments.rounds, 5).items():
                 side = {"ours": ours, "theirs": theirs}[label]
                 record["sides"][label] |= timing | side.peak()
-            copies = [side.copy(repeats=10) for side in sides]
-            fastest = min(copies, key=lambda copy: statistics.median(copy["seconds"]))
-            record["copy_s"] = statistics.median(fastest["seconds"])
-            record["floor_s"] = 2.5 * record["copy_s"]
+            record |= measure.floor(sides)
             records.append(record)
             shown = {n: f"{1e3 * r['median_s']:.1f}" for n, r in record["sides"].items()}
             print(

@@ -152,10 +152,8 @@ class Neuron(Side):
     def build(self):
         spec = self.spec
         batch, height, width, channels = spec["shape"]
-        kind = spec["neuron"]
         torch._dynamo.reset()  # each case compiles for itself, as a program with one T would
-        self.layer = networks.NEURONS[kind]().to(DEVICE)
-        self.forward = torch.compile(self.layer) if kind == "dalif_compiled" else self.layer
+        self.layer, self.forward = self.make(channels)
         shape = (spec["timesteps"], batch, channels, height, width)
         draw = torch.Generator().manual_seed(0)
         dtype = DTYPES[spec["dtype"]]
@@ -163,6 +161,16 @@ class Neuron(Side):
             torch.randn(shape, generator=draw).to(DEVICE, dtype) for _ in range(2)
         )
         self.x.requires_grad_()
+
+    def make(self, channels):
+        """(the layer, what is called of it)."""
+        kind = self.spec["neuron"]
+        layer = networks.NEURONS[kind]().to(DEVICE)
+        return layer, torch.compile(layer) if kind == "dalif_compiled" else layer
+
+    def numbers(self):
+        """{our name: its parameter}."""
+        return networks.named(self.layer)
 
     def step(self):
         if hasattr(self.layer, "reset"):
@@ -182,50 +190,33 @@ class Neuron(Side):
 
     def gate(self, inputs, out):
         self.build()
-        given = np.load(inputs)
-        turn = lambda v: torch.as_tensor(v).permute(1, 0, 4, 2, 3).to(DEVICE, torch.float32)  # noqa: E731
-        back = lambda v: v.detach().permute(1, 0, 3, 4, 2).cpu().numpy()  # noqa: E731
-        x = turn(given["x"]).requires_grad_()
-        functional.reset_net(self.layer)
-        spikes = self.forward(x)
-        spikes.backward(turn(given["gradient"]))
-        sums = {name: p.grad.item() for name, p in networks.named(self.layer).items()}
-        np.savez(out, spikes=back(spikes), x=back(x.grad), **sums)
-        return {"ok": True}
-
-
-class Layer(Neuron):
-    """One layer of SpikingJelly's own neurons, with the numbers it is given."""
-
-    def build(self):
-        spec = self.spec
-        batch, height, width, channels = spec["shape"]
-        self.layer = networks.layer_of(spec["neuron"], spec["timesteps"], channels)
-        dtype = DTYPES[spec["dtype"]]
-        self.layer = self.layer.to(DEVICE, torch.float64 if dtype == torch.float64 else None)
-        self.forward = self.layer
-        shape = (spec["timesteps"], batch, channels, height, width)
-        draw = torch.Generator().manual_seed(0)
-        self.x, self.gradient = (
-            torch.randn(shape, generator=draw).to(DEVICE, dtype) for _ in range(2)
-        )
-        self.x.requires_grad_()
-
-    def gate(self, inputs, out):
-        self.build()
-        given, names = np.load(inputs), networks.NUMBERS.get(self.spec["neuron"], {})
-        own = dict(self.layer.named_parameters())
-        for name, theirs in names.items():
-            own[theirs].data.copy_(torch.as_tensor(given[name]))
+        given, numbers = np.load(inputs), self.numbers()
+        for name, parameter in numbers.items():
+            parameter.data.copy_(torch.as_tensor(given[name]))
         turn = lambda v: torch.as_tensor(v).permute(1, 0, 4, 2, 3).to(DEVICE)  # noqa: E731
         back = lambda v: v.detach().permute(1, 0, 3, 4, 2).cpu().numpy()  # noqa: E731
         x = turn(given["x"]).requires_grad_()
         functional.reset_net(self.layer)
         spikes = self.forward(x)
         spikes.backward(turn(given["gradient"]))
-        grads = {name: own[theirs].grad.cpu().numpy() for name, theirs in names.items()}
+        grads = {name: parameter.grad.cpu().numpy() for name, parameter in numbers.items()}
         np.savez(out, spikes=back(spikes), x=back(x.grad), **grads)
         return {"ok": True}
+
+
+class Layer(Neuron):
+    """One layer of SpikingJelly's own neurons."""
+
+    def make(self, channels):
+        spec = self.spec
+        layer = networks.layer_of(spec["neuron"], spec["timesteps"], channels)
+        layer = layer.to(DEVICE, torch.float64 if spec["dtype"] == "float64" else None)
+        return layer, layer
+
+    def numbers(self):
+        own = dict(self.layer.named_parameters())
+        names = networks.NUMBERS.get(self.spec["neuron"], {})
+        return {name: own[theirs] for name, theirs in names.items()}
 
 
 if __name__ == "__main__":

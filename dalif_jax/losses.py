@@ -169,8 +169,10 @@ class IMOptions(Options):
 
 
 @dataclass(frozen=True)
-class RecDisOptions(Options):
-    weight: float = 0.05  # of the term; falls from twice this to 0 by a cosine, a choice of ours
+class TermOptions(Options):
+    """Of a loss that adds a term to the cross-entropy."""
+
+    weight: float = 1.0
 
     def __post_init__(self):
         if self.weight < 0:
@@ -178,7 +180,12 @@ class RecDisOptions(Options):
 
 
 @dataclass(frozen=True)
-class LTMDOptions(RecDisOptions):
+class RecDisOptions(TermOptions):
+    weight: float = 0.05  # of the term; falls from twice this to 0 by a cosine, a choice of ours
+
+
+@dataclass(frozen=True)
+class LTMDOptions(TermOptions):
     weight: float = 0.5  # of how far an example's two answers are from one another
 
 

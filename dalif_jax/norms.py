@@ -179,13 +179,10 @@ def add(name, norm):
     NORMS[name] = norm
 
 
-def fields_of(name):
+def own_options(name):
     """{field: its default} of a norm's module but for those that every one is given."""
     every = ("dtype", "zero_scale", "summed", "parent", "name")
     return {f.name: f.default for f in fields(NORMS[name].module) if f.name not in every}
-
-
-own_options = fields_of
 
 
 def norm_variables(module, channels, zero_scale=False, prefix=""):

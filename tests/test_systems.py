@@ -12,6 +12,7 @@ import pytest
 from ml_collections import ConfigDict
 from train_steps import drawn
 
+from ablations.system_table import parameters
 from configs.base import get_config as base
 from configs.systems import SYSTEMS, get_config
 from dalif_jax import losses, neurons, norms, training
@@ -33,14 +34,6 @@ EXTRA = {"lsg": 17, "imlif": 3 * 17, "mpbn": 2 * 4480, "recdis": 0, "im": 0}
 
 def recipe(path):
     return runpy.run_path(path)["get_config"]()
-
-
-def parameters(settings):
-    model = training.build_model(settings)
-    spec = sets.spec(settings.dataset, settings.frame_size)
-    x = jnp.zeros((1, settings.timesteps, *spec.shape))
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=False))
-    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
 
 
 @pytest.mark.parametrize("path", TABLE1, ids=lambda path: path.stem)

@@ -8,25 +8,10 @@ which starts from a trained network of rectified units: train one with --config.
 --config.init_from.
 """
 
-from configs.base import get_config as base
-from configs.systems import pieces
+from configs.table1.diet_cifar10_r20 import get_config as cifar10
 
 
 def get_config():
-    config = pieces(base(), "diet")
-    config.model = "resnet20"
+    config = cifar10()
     config.dataset = "cifar100"
-    config.timesteps = 5
-    config.epochs = 300
-    config.batch_size = 64
-    config.learning_rate = 1e-4
-    config.schedule = "cosine_past_end"
-    config.schedule_epochs = 128
-    config.augment = ("crop", "flip")
-    config.model_options.flatten = True
-    config.model_options.integrate = True
-    config.model_options.head_bias = False
-    config.model_options.pooled_shortcut = False
-    config.model_options.dropout = 0.2
-    config.threshold = 0.4
     return config

@@ -28,5 +28,4 @@ def get_config():
     config.model_options.head_bias = False
     config.model_options.pooled_shortcut = False
     config.model_options.dropout = 0.2
-    config.threshold = 0.4
     return config

@@ -7,18 +7,11 @@ are those of the authors' public code; whether its weight decay is on the norms 
 here: it is not.
 """
 
-from configs.base import get_config as base
-from configs.systems import pieces
+from configs.table1.glif_cifar10_r19 import get_config as cifar10
 
 
 def get_config():
-    config = pieces(base(), "glif")
-    config.model = "resnet19"
+    config = cifar10()
     config.dataset = "cifar100"
-    config.timesteps = 4
-    config.epochs = 200
-    config.batch_size = 64
-    config.weight_decay = 4e-5
-    config.augment = ("crop", "flip")
-    config.model_options.head_bias = False
+    del config.model_options.hidden
     return config

@@ -6,14 +6,10 @@ Published: 77.42 %, with T = 3 77.21 % (--config.timesteps=3). Not run here. A s
 loss are not the published formulas, which are not public (neurons/imlif.py). The recipe is ours.
 """
 
-from configs.base import get_config as base
-from configs.systems import pieces
+from configs.table1.imlif_cifar10_r19 import get_config as cifar10
 
 
 def get_config():
-    config = pieces(base(), "imlif")
-    config.model = "resnet19"
+    config = cifar10()
     config.dataset = "cifar100"
-    config.timesteps = 6
-    config.epochs = 300
     return config

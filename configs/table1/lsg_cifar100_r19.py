@@ -7,14 +7,10 @@ a detailed report of the paper; its optimizer and epochs stand in a supplement t
 read: the recipe is ours.
 """
 
-from configs.base import get_config as base
-from configs.systems import pieces
+from configs.table1.lsg_cifar10_r19 import get_config as cifar10
 
 
 def get_config():
-    config = pieces(base(), "lsg")
-    config.model = "resnet19"
+    config = cifar10()
     config.dataset = "cifar100"
-    config.timesteps = 4
-    config.epochs = 300
     return config

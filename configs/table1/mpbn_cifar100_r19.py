@@ -6,14 +6,10 @@ Published: 80.10 %, with T = 2 79.51 % (--config.timesteps=2). Not run here. All
 authors' public code.
 """
 
-from configs.base import get_config as base
-from configs.systems import pieces
+from configs.table1.mpbn_cifar10_r19 import get_config as cifar10
 
 
 def get_config():
-    config = pieces(base(), "mpbn")
-    config.model = "resnet19"
+    config = cifar10()
     config.dataset = "cifar100"
-    config.timesteps = 4
-    config.epochs = 400
     return config

@@ -6,14 +6,10 @@ Published: 72.30 %, with T = 2 70.79 % (--config.timesteps=2). Not run here. All
 authors' public code.
 """
 
-from configs.base import get_config as base
-from configs.systems import pieces
+from configs.table1.mpbn_cifar10_r20 import get_config as cifar10
 
 
 def get_config():
-    config = pieces(base(), "mpbn")
-    config.model = "resnet20"
+    config = cifar10()
     config.dataset = "cifar100"
-    config.timesteps = 4
-    config.epochs = 400
     return config

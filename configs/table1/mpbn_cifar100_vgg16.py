@@ -6,14 +6,10 @@ r"""MPBN (ICCV 2023): CIFAR-100, VGG-16, T = 2 (Table I).
 Published: 73.88 %. Not run here. All of it as in the authors' public code.
 """
 
-from configs.base import get_config as base
-from configs.systems import pieces
+from configs.table1.mpbn_cifar10_vgg16 import get_config as cifar10
 
 
 def get_config():
-    config = pieces(base(), "mpbn")
-    config.model = "vgg16"
+    config = cifar10()
     config.dataset = "cifar100"
-    config.timesteps = 2
-    config.epochs = 400
     return config

@@ -7,17 +7,10 @@ Published: 63.14 %. Not run here. Neuron and norm as in the authors' public code
 ImageNet is not public, this one is ours.
 """
 
-from configs.base import get_config as base
-from configs.systems import pieces
+from configs.table1.mpbn_imagenet_r34 import get_config as resnet34
 
 
 def get_config():
-    config = pieces(base(), "mpbn")
+    config = resnet34()
     config.model = "resnet18"
-    config.dataset = "imagenet"
-    config.timesteps = 4
-    config.epochs = 320
-    config.batch_size = 256
-    config.augment = ("flip",)  # after the random resized crop to 224, part of decoding
-    config.dtype = "bfloat16"
     return config

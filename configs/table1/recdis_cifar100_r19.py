@@ -8,15 +8,10 @@ public (losses.recdis_membrane). Neuron and recipe are those of the authors' oth
 ours.
 """
 
-from configs.base import get_config as base
-from configs.systems import pieces
+from configs.table1.recdis_cifar10_r19 import get_config as cifar10
 
 
 def get_config():
-    config = pieces(base(), "recdis")
-    config.model = "resnet19"
+    config = cifar10()
     config.dataset = "cifar100"
-    config.timesteps = 4
-    config.epochs = 400
-    config.augment = ("crop", "flip")
     return config

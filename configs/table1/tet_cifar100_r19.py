@@ -7,21 +7,10 @@ network are those of the authors' public code; 300 epochs are the paper's, the o
 from its code for event cameras.
 """
 
-from configs.base import get_config as base
-from configs.systems import pieces
+from configs.table1.tet_cifar10_r19 import get_config as cifar10
 
 
 def get_config():
-    config = pieces(base(), "tet")
-    config.model = "resnet19"
+    config = cifar10()
     config.dataset = "cifar100"
-    config.timesteps = 4
-    config.epochs = 300
-    config.optimizer = "adam"
-    config.learning_rate = 1e-3
-    config.weight_decay = 0.0
-    config.augment = ("crop", "flip")
-    config.model_options.stem = ((3, 64, 1),)
-    config.model_options.hidden = 256
-    config.model_options.hidden_neuron = True
     return config

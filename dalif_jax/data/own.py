@@ -131,3 +131,15 @@ def statistics(images):
         # A channel of one value has no spread to divide by.
         tuple(max(v, 0.0) ** 0.5 / 255 or 1.0 for v in spread),
     )
+
+
+def still(name, data_dir, found, now):
+    """Raise DataError where a set of one's own is not what it was when the run began."""
+    for key in ("shape", "classes", "train", "test"):
+        before, after = (tuple(v) if key in ("shape", "classes") else v
+                         for v in (found[key], getattr(now, key)))  # fmt: skip
+        if before != after:
+            raise DataError(
+                f"{name}: {data_dir} is not what the run began with: {key} {before} then, {after} "
+                "now"
+            )

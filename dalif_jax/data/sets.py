@@ -129,11 +129,11 @@ def load(
     hold_out(known.train, validation_split)  # refuses an impossible share before anything is read
     if known.own and name != "event_folder":
         splits, now = look_at_images(name, data_dir, frame_size)
-        still(name, data_dir, found, now)
+        own.still(name, data_dir, found, now)
         splits = {part: Split(*arrays) for part, arrays in splits.items()}
     elif known.events:
         if known.own:
-            still(name, data_dir, found, look(name, data_dir))
+            own.still(name, data_dir, found, look(name, data_dir))
         splits = event_frames(name, data_dir, settings, cache_dir, partial)
     elif known.streamed:
         splits = imagenet.load(name, data_dir, known, cache_dir, partial)
@@ -183,18 +183,6 @@ def look_at_images(name, data_dir, frame_size=0):
             raise DataError(f"frame_size={frame_size}: the images of arrays have one size")
         return arrays.arrays(data_dir)
     return image_folder.image_folder(data_dir, frame_size)
-
-
-def still(name, data_dir, found, now):
-    """Raise DataError where a set of one's own is not what it was when the run began."""
-    for key in ("shape", "classes", "train", "test"):
-        before, after = (tuple(v) if key in ("shape", "classes") else v
-                         for v in (found[key], getattr(now, key)))  # fmt: skip
-        if before != after:
-            raise DataError(
-                f"{name}: {data_dir} is not what the run began with: {key} {before} then, {after} "
-                "now"
-            )
 
 
 def size(split):

@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dalif_jax import neurons, training
 from dalif_jax.analysis.summary import neuron_layers
 from dalif_jax.data import sets
-from dalif_jax.norms import EPSILON
+from dalif_jax.neurons.linear import membrane_threshold
 from dalif_jax.settings import config
 from dalif_jax.training.inside import layer_of
 
@@ -33,13 +34,6 @@ def _shape(settings):
     return settings.timesteps, *spec.shape
 
 
-def _with(tree, name, value):
-    """Nested dicts with another value for a layer; an empty one takes it out."""
-    first, _, rest = name.partition("/")
-    inner = _with(tree.get(first, {}), rest, value) if rest else value
-    return {key: v for key, v in {**tree, first: inner}.items() if key != first or inner}
-
-
 def fold_membrane_norms(settings, params, stats):
     """A trained network without the norms of its membranes: their thresholds, one a channel.
 
@@ -63,26 +57,27 @@ def fold_membrane_norms(settings, params, stats):
         )
     options = config.neuron_options(settings)
     model = training.build_model(settings)
+    flat, flat_stats = (flatten_dict(tree, sep="/") for tree in (params, stats))
     for name in neuron_layers(model, _shape(settings)):
         own, running = layer_of(params, name), layer_of(stats, name)
-        scale, bias = np.float64(own["norm_scale"]), np.float64(own["norm_bias"])
+        dtype = own["norm_scale"].dtype
+        own, running = jax.tree.map(np.float64, (own, running))
+        scale = own["norm_scale"]
         decays = neurons.of(options).decays(options, own)
-        with np.errstate(divide="ignore"):
-            root = np.sqrt(np.float64(running["norm_var"]) + EPSILON)
-            level = (options.threshold - bias) * root / scale + np.float64(running["norm_mean"])
-        never = np.where(bias >= options.threshold, -np.inf, np.inf)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            level = membrane_threshold(options, own, running["norm_mean"], running["norm_var"])
+        never = np.where(own["norm_bias"] >= options.threshold, -np.inf, np.inf)
         values = {
             "alpha": decays[0], "beta": decays[1], "sign": np.where(scale < 0, -1.0, 1.0),
             "V": np.where(scale == 0, never, level),
         }  # fmt: skip
-        dtype = own["norm_scale"].dtype
-        full = {
-            key: np.broadcast_to(np.asarray(value, dtype), scale.shape).copy()
-            for key, value in values.items()
-        }
-        params = _with(params, name, full)
-        kept = {key: value for key, value in running.items() if not key.startswith("norm_")}
-        stats = _with(stats, name, kept)
+        for key in own:
+            del flat[f"{name}/{key}"]
+        for key in ("mean", "var"):
+            del flat_stats[f"{name}/norm_{key}"]
+        for key, value in values.items():
+            flat[f"{name}/{key}"] = np.broadcast_to(np.asarray(value, dtype), scale.shape).copy()
+    params, stats = (unflatten_dict(tree, sep="/") for tree in (flat, flat_stats))
     return _told(settings, neuron="folded", membrane_bn=False), params, stats
 
 
@@ -118,12 +113,11 @@ def to_diet(settings, params, images, *, timesteps, percentile=99.7, scale=0.2, 
     measured = {}
 
     def with_thresholds():
-        found = params
+        found = flatten_dict(params, sep="/")
         for name in names:
-            numbers = {"leak": 1.0, "threshold": measured.get(name, np.inf)}
-            numbers = {key: np.asarray(value, dtype) for key, value in numbers.items()}
-            found = _with(found, name, numbers)
-        return found
+            found[f"{name}/leak"] = np.ones((), dtype)
+            found[f"{name}/threshold"] = np.asarray(measured.get(name, np.inf), dtype)
+        return unflatten_dict(found, sep="/")
 
     @jax.jit
     def largest(params, x):

@@ -50,7 +50,7 @@ class ModerateDropout(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool, again: bool = False):
-        if not train:
+        if not train or self.is_initializing():
             return x, None
         keep = jax.lax.stop_gradient(keep_chance(x.mean(1).astype(jnp.float32), self.rate))
 

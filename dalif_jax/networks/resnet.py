@@ -96,9 +96,8 @@ class ResNet(nn.Module):
             x = neuron(name="hidden_neuron")(x, train, share)
         head = dense(self.classes, use_bias=self.head_bias, name="head")
         if self.moderate_dropout:
-            again = self.is_mutable_collection("tap_second") and not self.is_initializing()
             drop = ModerateDropout(self.moderate_dropout, name="dropout")
-            x, other = drop(x, train and not self.is_initializing(), again)
+            x, other = drop(x, train, self.is_mutable_collection("tap_second"))
             if other is not None:
                 self.put_variable("tap_second", "value", head(other))
         return head(x) * (timesteps if self.integrate else 1)

@@ -18,16 +18,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dalif_jax.neurons.linear import State as Plain
-from dalif_jax.neurons.linear import reset
-from dalif_jax.neurons.piece import Neuron, Options, fire, zeros
+from dalif_jax.neurons.linear import FixedLeak, reset
+from dalif_jax.neurons.piece import Neuron, fire, zeros
 
 
 @dataclass(frozen=True)
-class BDETT(Options):
+class BDETT(FixedLeak):
     """Options of BDETT."""
 
-    decay: float = 0.25  # of the membrane in a timestep
     eta: float = 0.01  # rise of a threshold with its own membrane
     psi: float = 4.0  # how softly, units of the membrane
     c: float = 3.0  # of the fall with a rising membrane, units of the membrane
@@ -35,8 +33,6 @@ class BDETT(Options):
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"decay={self.decay} must be at least 0 and below 1")
         for name in ("psi", "c"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0: it divides")
@@ -67,7 +63,7 @@ def thresholds(options, before, threshold, now):
 
 
 def step(options, params, state, x):
-    h = options.decay * reset(Plain(*state[:2]), options.detach_reset) + x
+    h = options.decay * reset(state, options.detach_reset) + x
     new = thresholds(options, *jax.lax.stop_gradient((state.membrane, state.threshold, h)))
     s = fire(options, h - new)
     return State(h, s, new), s

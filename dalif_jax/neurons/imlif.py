@@ -19,22 +19,18 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dalif_jax.neurons.linear import State as Plain
-from dalif_jax.neurons.linear import reset
-from dalif_jax.neurons.piece import Neuron, Number, Options, fire, zeros
+from dalif_jax.neurons.linear import FixedLeak, reset
+from dalif_jax.neurons.piece import Neuron, Number, fire, zeros
 
 
 @dataclass(frozen=True)
-class IMLIF(Options):
+class IMLIF(FixedLeak):
     """Options of the stand-in for IM-LIF."""
 
-    decay: float = 0.25  # of the membrane in a timestep
     window: int = 0  # timesteps that a current is linked to by numbers of its own; 0: by a[t]
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"decay={self.decay} must be at least 0 and below 1")
         if not 0 <= self.window <= 64:
             raise ValueError(f"window={self.window} must be at least 0 and at most 64")
 
@@ -78,7 +74,7 @@ def current(options, params, before, x):
 
 def step(options, params, state, x):
     i, before = current(options, params, state.before, x)
-    h = options.decay * reset(Plain(*state[:2]), options.detach_reset) + i
+    h = options.decay * reset(state, options.detach_reset) + i
     s = fire(options, h - options.threshold, strict=True)
     return State(h, s, before), s
 

@@ -45,6 +45,19 @@ def neuron(decays, **about):
     return Neuron(step, state=initial_state, membrane=membrane, decays=decays, **about)
 
 
+@dataclass(frozen=True)
+class FixedLeak(Options):
+    """Options of neurons whose membrane keeps a fixed share."""
+
+    decay: float = 0.25  # of the membrane in a timestep
+
+    def __post_init__(self):
+        """Raises ValueError: a share that is none, or as in Options."""
+        super().__post_init__()
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"decay={self.decay} must be at least 0 and below 1")
+
+
 def initial_state(options, x):
     """u = 0 for one timestep's input [B, ..., C]."""
     return State(zeros(x), zeros(x))

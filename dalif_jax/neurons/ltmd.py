@@ -13,23 +13,20 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from dalif_jax.neurons.linear import State, initial_state, reset
-from dalif_jax.neurons.piece import Neuron, Number, Options, fire
+from dalif_jax.neurons.linear import FixedLeak, State, initial_state, reset
+from dalif_jax.neurons.piece import Neuron, Number, fire
 
 
 @dataclass(frozen=True)
-class LTMD(Options):
+class LTMD(FixedLeak):
     """Options of LTMD."""
 
     start: float = math.tanh(0.5)  # V at the start, above 0 and below 1, units of the membrane
-    decay: float = 0.25  # of the membrane in a timestep
 
     def __post_init__(self):
         super().__post_init__()
         if not 0 < self.start < 1:
             raise ValueError(f"start={self.start} must be above 0 and below 1: a tanh of w")
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"decay={self.decay} must be at least 0 and below 1")
 
 
 def numbers(options):

@@ -14,25 +14,22 @@ from typing import NamedTuple
 
 import jax
 
+from dalif_jax.neurons.linear import FixedLeak, reset
 from dalif_jax.neurons.linear import State as One
-from dalif_jax.neurons.linear import reset
-from dalif_jax.neurons.piece import Neuron, Options, fire, zeros
+from dalif_jax.neurons.piece import Neuron, fire, zeros
 
 
 @dataclass(frozen=True)
-class MLF(Options):
+class MLF(FixedLeak):
     """Options of MLF."""
 
     thresholds: tuple[float, ...] = (0.6, 1.6, 2.6)  # units of the membrane, rising
-    decay: float = 0.25  # of every membrane in a timestep
 
     def __post_init__(self):
         super().__post_init__()
         rising = sorted(self.thresholds) == list(self.thresholds)
         if not self.thresholds or self.thresholds[0] <= 0 or not rising:
             raise ValueError(f"thresholds={self.thresholds} must be above 0 and rise")
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"decay={self.decay} must be at least 0 and below 1")
 
 
 class State(NamedTuple):

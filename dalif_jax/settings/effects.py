@@ -36,7 +36,7 @@ def _takes(config, key):
 
 
 def _norm_takes(config, key):
-    return key in norms.fields_of(config.norm)
+    return key in norms.own_options(config.norm)
 
 
 def _augments(config, *names):
@@ -61,12 +61,12 @@ EFFECTS = {
         "the neuron has its own, see neuron_options",
     ),
     "surrogate": (lambda c, _: _takes(c, "surrogate"), "the neuron has a gradient of its own"),
-    "surrogate_width": (
-        lambda c, _: _takes(c, "surrogate_width"), "the neuron says how wide its surrogate is",
-    ),
-    "surrogate_width_end": (
-        lambda c, _: _takes(c, "surrogate_width"), "the neuron says how wide its surrogate is",
-    ),
+    **{
+        key: (
+            lambda c, _: _takes(c, "surrogate_width"), "the neuron says how wide its surrogate is"
+        )
+        for key in ("surrogate_width", "surrogate_width_end")
+    },
     "detach_reset": (
         lambda c, _: c.timesteps > 1 and _takes(c, "detach_reset"),
         "with one timestep nothing follows a reset, and some neurons have none to detach",

@@ -75,7 +75,7 @@ def loss_options(config):
 
 def norm_options(config):
     """{field: value} that a config's norm is built with. Raises ConfigError."""
-    shared = {key: config[key] for key in norms.fields_of(config.norm) if key in config}
+    shared = {key: config[key] for key in norms.own_options(config.norm) if key in config}
     return shared | check_own(config, "norm")
 
 

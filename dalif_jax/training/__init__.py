@@ -7,12 +7,10 @@ from dalif_jax.training.state import (
     abstract_state,
     first_not_finite,
     make_mesh,
-    make_optimizer,
-    make_schedule,
     seed_key,
-    weights_only,
 )
 from dalif_jax.training.steps import Program, build_model, make_program
+from dalif_jax.training.updates import make_optimizer, make_schedule, weights_only
 
 __all__ = [
     "CONFUSION_UP_TO", "Program", "TrainState", "abstract_state", "build_model", "first_not_finite",

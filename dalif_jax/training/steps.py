@@ -13,7 +13,6 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from dalif_jax import losses, networks, neurons
-from dalif_jax.analysis import summary
 from dalif_jax.data import sets
 from dalif_jax.norms import STATISTICS
 from dalif_jax.ops.convolution import CONVOLUTIONS
@@ -36,9 +35,14 @@ from dalif_jax.training.state import (
     INIT,
     TrainState,
     finite,
+    seed_key,
+)
+from dalif_jax.training.updates import (
+    constraint_of,
     make_optimizer,
     make_schedule,
-    seed_key,
+    numbers_of,
+    update_of,
 )
 
 
@@ -220,50 +224,6 @@ def gradient_of(batches, forward, total_steps):
         return batch_stats, (loss, accuracy, grads)
 
     return gradient
-
-
-def numbers_of(model, config, frame):
-    """{layer: {name: neurons.Number}} of the neuron layers, for frames of a shape (H, W, C), where
-    a number is updated otherwise than other parameters; else {}."""
-    kind = neurons.NEURONS[config.neuron]
-    numbers = kind.numbers(neuron_options(config))
-    special = any(number.rate != 1.0 or number.decayed for number in numbers.values())
-    if not special and kind.constrain is None:
-        return {}  # they are as all parameters, wherever they lie
-    rows = summary.layers(model, (config.timesteps, *frame))
-    return {row.name: numbers for row in rows if row.kind == "SpikingNeuron"}
-
-
-def constraint_of(constrain, layers):
-    """params -> params within what the neuron of these layers allows; None where it allows all."""
-    if constrain is None:
-        return None
-
-    def constrained(params, path=()):
-        if "/".join(path) in layers:
-            return constrain(params)
-        return {
-            key: constrained(value, (*path, key)) if isinstance(value, dict) else value
-            for key, value in params.items()
-        }
-
-    return constrained
-
-
-def update_of(optimizer, ema_decay, constrain):
-    """(state, gradient) -> (params, opt_state, ema) after a step."""
-
-    def update(state, grads):
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        if constrain is not None:
-            params = constrain(params)
-        ema = state.ema
-        if ema_decay:
-            ema = optax.incremental_update(params, ema, 1.0 - ema_decay)
-        return params, opt_state, ema
-
-    return update
 
 
 def train_step_of(batches, gradient, update, schedule, platform):
