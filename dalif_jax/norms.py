@@ -73,19 +73,24 @@ def batch_norm(x, scale, bias, running, train, repeats=1, normalise=normalise):
 class BatchNorm(nn.Module):
     """Names `scale`, `bias` [C] and the running `mean`, `var` [C] for `batch_norm`.
 
-    `zero_scale` starts scale at 0, so that a residual block starts as its shortcut; `summed` says
-    that another branch is added to what comes out.
+    `first_scale` and `first_bias` are where those start: a scale of 0 makes a residual block start
+    as its shortcut. `summed` says that another branch is added to what comes out; without `affine`
+    it has neither scale nor bias.
     """
 
     dtype: jnp.dtype = jnp.float32
-    zero_scale: bool = False
+    first_scale: float = 1.0
+    first_bias: float = 0.0
     summed: bool = False
+    affine: bool = True
     layer: ClassVar[str] = "norm"
 
     @nn.compact
     def __call__(self, x, train: bool, repeats: int = 1):
         """x: [..., C] -> same shape in `dtype`; `repeats` as in batch_norm."""
-        parameters, running = norm_variables(self, x.shape[-1], self.zero_scale)
+        parameters, running = norm_variables(
+            self, x.shape[-1], self.first_scale, self.first_bias, self.affine
+        )
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         parameters = self.scaled(*parameters)
         old = tuple(r.value for r in running)
@@ -133,8 +138,6 @@ class NoNorm(nn.Module):
     """None: what comes in goes out. Names nothing."""
 
     dtype: jnp.dtype = jnp.float32
-    zero_scale: bool = False
-    summed: bool = False
     layer: ClassVar[None] = None  # nothing that whoever walks a network would meet
 
     @nn.compact
@@ -144,19 +147,24 @@ class NoNorm(nn.Module):
 
 def batch_fold(module, params, stats):
     """(factor, shift), [C] each, that a trained batch norm comes down to: factor * x + shift."""
-    scale, bias = module.scaled(params["scale"], params["bias"])
+    scale, bias = module.scaled(params.get("scale", 1.0), params.get("bias", 0.0))
     outside = module.formula() is normalise_outside
     root = stats["var"] ** 0.5 + EPSILON if outside else (stats["var"] + EPSILON) ** 0.5
     factor = scale / root
     return factor, bias - stats["mean"] * factor
 
 
+# What a network tells the norm of a place.
+TOLD = ("first_scale", "first_bias", "summed", "affine")
+
+
 class Norm(NamedTuple):
     """A line of NORMS.
 
-    module: (dtype, zero_scale=False, name) -> Flax module of (x [..., C], train, repeats=1) -> x.
-      One with a field `summed` is told where another branch is added; a field `identity` says
-      whether shortcuts without weights are normed too. Others are its own options, or config keys.
+    module: (dtype, name) -> Flax module of (x [..., C], train, repeats=1) -> x. It is told those of
+      `first_scale`, `first_bias`, `summed` and `affine` (see BatchNorm) that are fields of it; a
+      field `identity` says whether shortcuts without weights are normed too. Others are its own
+      options, or config keys.
     fold: (module, params, stats) of a layer -> (factor, shift) of x at inference; None where it is
       no such.
     """
@@ -181,20 +189,24 @@ def add(name, norm):
 
 def own_options(name):
     """{field: its default} of a norm's module but for those that every one is given."""
-    every = ("dtype", "zero_scale", "summed", "parent", "name")
+    every = ("dtype", *TOLD, "parent", "name")
     return {f.name: f.default for f in fields(NORMS[name].module) if f.name not in every}
 
 
-def norm_variables(module, channels, zero_scale=False, prefix=""):
+def norm_variables(module, channels, scale=1.0, bias=0.0, affine=True, prefix=""):
     """Declare a batch norm's (scale, bias) parameters and running (mean, var) on a module.
 
-    `channels` is their number, or a shape (H, W, C)."""
+    `channels` is their number, or a shape (H, W, C). Not `affine`: 1 and 0, no parameters."""
     shape = channels if isinstance(channels, tuple) else (channels,)
-    start = nn.initializers.zeros if zero_scale else nn.initializers.ones
     # The default float dtype: float32, or float64 where x64 is switched on.
     dtype = jnp.result_type(float)
-    scale = module.param(prefix + "scale", start, shape, dtype)
-    bias = module.param(prefix + "bias", nn.initializers.zeros, shape, dtype)
+    if affine:
+        scale, bias = (
+            module.param(prefix + name, nn.initializers.constant(start), shape, dtype)
+            for name, start in (("scale", scale), ("bias", bias))
+        )
+    else:
+        scale, bias = jnp.ones(shape, dtype), jnp.zeros(shape, dtype)
     mean = module.variable("batch_stats", prefix + "mean", jnp.zeros, shape, dtype)
     variance = module.variable("batch_stats", prefix + "var", jnp.ones, shape, dtype)
     return (scale, bias), (mean, variance)

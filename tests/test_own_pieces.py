@@ -71,7 +71,7 @@ losses.add("pulled", losses.Loss(pulled, Pulled, lambda seen: {"mean": seen.memb
 
 class Scale(nn.Module):
     dtype: type = jnp.float32
-    zero_scale: bool = False
+    first_scale: float = 1.0
     start: float = 1.0
     layer = "norm"
 

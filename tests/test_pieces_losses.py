@@ -161,11 +161,11 @@ def test_moderate_dropout_holds_one_mask_over_time_and_keeps_the_mean(x64):
 
 def test_held_dropout(x64):
     x = jnp.ones((8, 4, 5, 5, 3))
-    y = dropout.HeldDropout(0.25).apply({}, x, True, rngs={"dropout": jax.random.key(0)})
+    y = dropout.Dropout(0.25).apply({}, x, True, rngs={"dropout": jax.random.key(0)})
     assert set(np.unique(y)) == {0.0, 1.0 / 0.75}
     np.testing.assert_array_equal(y, jnp.broadcast_to(y[:, :1], y.shape))
     np.testing.assert_allclose(y.mean(), 1.0, atol=0.1)
-    np.testing.assert_array_equal(dropout.HeldDropout(0.25).apply({}, x, False), x)
+    np.testing.assert_array_equal(dropout.Dropout(0.25).apply({}, x, False), x)
 
 
 # ---- Surrogates.

@@ -1,13 +1,20 @@
-"""Attention modules: a file each, a line each in ATTENTION.
+"""Attention modules: a file each, a line each in ATTENTION; piece.py says what they are.
 
 A line is a Flax module whose call takes (current [B, T, H, W, C], train) and returns that shape. It
-acts on the current between a norm and its neuron, or where its network says. One that needs more
-than the timestep at hand says why in its class attribute `refuses_stream`.
+acts on the current between a norm and its neuron, or where its network says.
 """
 
 from dataclasses import fields
 
-ATTENTION = {"none": None}
+from dalif_jax.attention.asa import ASA
+from dalif_jax.attention.ma import MA
+from dalif_jax.attention.pfa import PFA
+from dalif_jax.attention.piece import Attention
+from dalif_jax.attention.ta import TA
+
+ATTENTION = {"none": None, "ta": TA, "ma": MA, "asa": ASA, "pfa": PFA}
+
+__all__ = ["ATTENTION", "Attention", "add", "misfit", "own_options"]
 
 
 def add(name, attention):
@@ -22,3 +29,9 @@ def own_options(name):
     if ATTENTION[name] is None:
         return {}
     return {f.name: f.default for f in fields(ATTENTION[name]) if f.name not in ("parent", "name")}
+
+
+def misfit(name, timesteps, options):
+    """Why an attention module of these options cannot be for so many timesteps, else ""."""
+    attend = ATTENTION[name](**options) if ATTENTION[name] else None
+    return attend.misfit(timesteps) if hasattr(attend, "misfit") else ""

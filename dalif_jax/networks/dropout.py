@@ -1,6 +1,6 @@
-"""Dropout of spiking networks: one mask for all timesteps of an example.
+"""Dropout of spiking networks: one mask for all timesteps of an example, unless said otherwise.
 
-HeldDropout drops every value with the same chance. ModerateDropout (LTMD, Wang et al., NeurIPS
+Dropout drops every value with the same chance. ModerateDropout (LTMD, Wang et al., NeurIPS
 2022) keeps busy neurons and drops quiet ones:
 
     p = (d - min d) / (max d - min d)                      d: mean over time, of a batch's neurons
@@ -25,18 +25,20 @@ def keep_chance(d, rate):
     return jnp.clip(1.0 - (1.0 - p) * rate / jnp.maximum(1.0 - p.mean(), 1e-12), 0.0, 1.0)
 
 
-class HeldDropout(nn.Module):
+class Dropout(nn.Module):
     """[B, T, ..., C] -> the same, each place zero at all timesteps with a chance of `rate`, the
-    others divided by 1 - rate; as it is where it is not training."""
+    others divided by 1 - rate; as it is where it is not training. Not `held`: every timestep draws
+    for itself."""
 
     rate: float
+    held: bool = True
     layer: ClassVar[None] = None
 
     @nn.compact
     def __call__(self, x, train: bool):
         if not train or not self.rate or self.is_initializing():
             return x
-        shape = (x.shape[0], 1, *x.shape[2:])
+        shape = (x.shape[0], 1 if self.held else x.shape[1], *x.shape[2:])
         stays = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.rate, shape)
         return jnp.where(stays, x / (1.0 - self.rate), 0.0).astype(x.dtype)
 

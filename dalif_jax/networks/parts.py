@@ -5,6 +5,7 @@ Activations are batch-major [B, T, H, W, C]. Convolutions and norms see them fol
 the compiler would gather the whole batch on every device.
 """
 
+import math
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
@@ -20,31 +21,34 @@ def linear_init(key, shape, dtype):
     return nn.initializers.normal(stddev=1.0 / shape[0])(key, shape, dtype)
 
 
-def hidden_init(key, shape, dtype):
-    """PyTorch's own of a linear layer, uniform to 1 / sqrt(fan in): neurons behind it fire."""
-    bound = shape[0] ** -0.5
+def uniform_init(key, shape, dtype):
+    """PyTorch's own of any layer, uniform to 1 / sqrt(fan in): neurons behind it fire."""
+    bound = math.prod(shape[:-1]) ** -0.5
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 class Parts(NamedTuple):
     """What a network is given to build with; each returns a module of that name in the network.
 
-    conv: (width, kernel, stride, use_bias=False, name) -> x -> current.
-    norm: (name, zero_scale=False, summed=False) -> (x, train, repeats=1) -> x; `summed` where
-      another branch is added to what comes out.
+    conv: (width, kernel, stride, use_bias=False, kernel_init=conv_init, name) -> x -> current.
+    norm: (name, ...) -> (x, train, repeats=1) -> x; told what norms.BatchNorm's fields say, as
+      `summed` where another branch is added to what comes out.
     neuron: (name) -> (current, train, share) -> spikes; with attention on the current before it,
       where the config names one.
     dense: (features, use_bias=True, kernel_init=linear_init, name) -> x -> [B, T, features].
-    attention: (name) -> (x, train) -> x, for a network that says itself where it belongs; None.
+    attention: (name) -> (x, train) -> x, for a network that says itself where it belongs; where the
+      config names none, what comes in goes out.
     identity: whether the norm is wanted on shortcuts without weights too.
+    bare: as neuron, without attention.
     """
 
     conv: Callable
     norm: Callable
     neuron: Callable
     dense: Callable
-    attention: Callable | None = None
+    attention: Callable
     identity: bool = False
+    bare: Callable | None = None
 
 
 def show(x, timesteps):
@@ -71,6 +75,52 @@ class AveragePool(nn.Module):
         return pooled.reshape(*x.shape[:2], *pooled.shape[1:])
 
 
+class MaxPool(nn.Module):
+    """Largest of windows of [B, T, H, W, C]; padding is never the largest, as in PyTorch."""
+
+    window: int
+    stride: int
+    padding: int = 0
+    layer: ClassVar[str] = "pool"
+
+    @nn.compact
+    def __call__(self, x):
+        folded = x.reshape(-1, *x.shape[2:])
+        pad = ((self.padding, self.padding),) * 2
+        pooled = nn.max_pool(folded, (self.window,) * 2, (self.stride,) * 2, pad)
+        return pooled.reshape(*x.shape[:2], *pooled.shape[1:])
+
+
+class Join(nn.Module):
+    """Two branches of spikes as one, SEW-ResNet's g (Fang et al., NeurIPS 2021): of the branch o
+    with weights and the shortcut d, `add` o + d, `and` o d, `iand` (1 - o) d."""
+
+    how: str = "add"
+    layer: ClassVar[str] = "join"
+
+    @nn.compact
+    def __call__(self, o, d):
+        return {"add": lambda: o + d, "and": lambda: o * d, "iand": lambda: (1 - o) * d}[self.how]()
+
+    @nn.nowrap
+    def levels(self, o, d):
+        """The largest value, from those of what comes in; 0: real numbers."""
+        if not (o and d):
+            return 0
+        return {"add": o + d, "and": o * d, "iand": d}[self.how]
+
+
+class Voting(nn.Module):
+    """[B, T, K n] -> [B, T, K]: a class is the mean of its n neighbours' outputs."""
+
+    voters: int
+    layer: ClassVar[str] = "pool"
+
+    @nn.compact
+    def __call__(self, x):
+        return x.reshape(*x.shape[:-1], -1, self.voters).mean(-1)
+
+
 class GlobalAverage(nn.Module):
     """Mean over space: [B, T, H, W, C] -> [B, T, C]."""
 
@@ -82,8 +132,8 @@ class GlobalAverage(nn.Module):
 
 
 def layer_kind(module):
-    """What a module is to those who walk a network: conv, linear, norm, neuron, pool, attention;
-    None where it only holds others. A module of another file says so in its `layer`."""
+    """What a module is to those who walk a network: conv, linear, norm, neuron, pool, join,
+    attention; None where it only holds others. A module of another file says so in its `layer`."""
     if isinstance(module, nn.Conv):
         return "conv"
     if isinstance(module, nn.Dense):

@@ -8,8 +8,8 @@ import functools
 
 import flax.linen as nn
 
-from dalif_jax.networks.dropout import HeldDropout, ModerateDropout
-from dalif_jax.networks.parts import AveragePool, GlobalAverage, Parts, hidden_init, show
+from dalif_jax.networks.dropout import Dropout, ModerateDropout
+from dalif_jax.networks.parts import AveragePool, GlobalAverage, Parts, show, uniform_init
 
 
 class BasicBlock(nn.Module):
@@ -39,9 +39,9 @@ class BasicBlock(nn.Module):
         y = conv(self.width, 3, self.stride, name="conv0")(x)
         y = norm(name="norm0")(y, train)
         y = neuron(name="neuron0")(y, train, share)
-        y = HeldDropout(self.dropout, name="dropout")(y, train)
+        y = Dropout(self.dropout, name="dropout")(y, train)
         y = conv(self.width, 3, 1, name="conv1")(y)
-        y = norm(zero_scale=self.zero_init, summed=True, name="norm1")(y, train)
+        y = norm(first_scale=0.0 if self.zero_init else 1.0, summed=True, name="norm1")(y, train)
         return neuron(name="neuron1")(y + shortcut, train, share)
 
 
@@ -60,6 +60,8 @@ class ResNet(nn.Module):
     hidden: int = 0  # width of a linear layer before the last; 0: none
     hidden_neuron: bool = False  # whether neurons fire behind it
     head_bias: bool = True  # of these layers
+    head_neuron: bool = False  # the last layer fires too: answers are rates
+    stage_attention: bool = False  # attention on spikes in front of each stage, on no current
     flatten: bool = False  # the last map goes into them as it is, not averaged over space
     integrate: bool = False  # the answer is the sum over time, not the mean
     dropout: float = 0.0  # below 1, in blocks and between stem layers, one mask for all timesteps
@@ -67,7 +69,10 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool = False, timesteps=None, share=1.0):
-        conv, norm, neuron, dense = self.parts[:4]
+        parts = self.parts
+        if self.stage_attention:
+            parts = parts._replace(neuron=parts.bare)
+        conv, norm, neuron, dense = parts[:4]
         timesteps = timesteps or x.shape[1]
         for i, (kernel, width, stride) in enumerate(self.stem):
             x = conv(width, kernel, stride, name=f"stem{i}_conv")(x)
@@ -75,14 +80,16 @@ class ResNet(nn.Module):
             x = show(x, timesteps)
             x = neuron(name=f"stem{i}_neuron")(x, train, share)
             if i < len(self.stem) - 1:
-                x = HeldDropout(self.dropout, name=f"stem{i}_dropout")(x, train)
+                x = Dropout(self.dropout, name=f"stem{i}_dropout")(x, train)
         if self.stem_pool:
             x = AveragePool(*self.stem_pool, name="stem_pool")(x)
         stages = zip(self.blocks, self.widths, self.strides, strict=True)
         for i, (blocks, width, stride) in enumerate(stages):
+            if self.stage_attention:
+                x = parts.attention(name=f"stage{i}_attention")(x, train)
             for j in range(blocks):
                 x = BasicBlock(
-                    width, stride if j == 0 else 1, self.parts, self.pooled_shortcut,
+                    width, stride if j == 0 else 1, parts, self.pooled_shortcut,
                     self.zero_init, self.dropout, name=f"stage{i}_block{j}",
                 )(x, train, share)  # fmt: skip
         if self.flatten:
@@ -90,7 +97,7 @@ class ResNet(nn.Module):
         else:
             x = GlobalAverage(name="pool")(x)
         if self.hidden:
-            hidden = {"use_bias": self.head_bias, "kernel_init": hidden_init}
+            hidden = {"use_bias": self.head_bias, "kernel_init": uniform_init}
             x = dense(self.hidden, **hidden, name="hidden")(x)
         if self.hidden_neuron:
             x = neuron(name="hidden_neuron")(x, train, share)
@@ -100,7 +107,8 @@ class ResNet(nn.Module):
             x, other = drop(x, train, self.is_mutable_collection("tap_second"))
             if other is not None:
                 self.put_variable("tap_second", "value", head(other))
-        return head(x) * (timesteps if self.integrate else 1)
+        x = head(x) * (timesteps if self.integrate else 1)
+        return neuron(name="head_neuron")(x, train, share) if self.head_neuron else x
 
     @nn.nowrap
     def answers(self):
@@ -124,12 +132,12 @@ class ResNet(nn.Module):
 
     @nn.nowrap
     def nir(self, graph):
-        """Add its nodes to a graph of exchange/interchange.py; returns what feeds the linear."""
+        """Add its nodes to a graph of exchange/interchange.py; returns the last."""
         last = "input"
-        if self.flatten or self.integrate:
-            graph.refuse("its last map is flattened, or its answer is a sum over time")
-        if self.hidden:
-            graph.hidden = "hidden", "hidden_neuron" if self.hidden_neuron else None
+        if self.integrate:
+            graph.refuse("its answer is a sum over time")
+        if self.stage_attention:
+            graph.no_attention()
         for i, (kernel, _, stride) in enumerate(self.stem):
             at = f"stem{i}_"
             last = graph.conv(f"{at}conv", f"{at}norm", f"{at}neuron", last, stride, kernel)
@@ -141,7 +149,13 @@ class ResNet(nn.Module):
             for j in range(blocks):
                 stride = first if j == 0 else 1
                 last = self._block(graph, f"stage{i}_block{j}/", last, width, stride)
-        return last
+        if not self.flatten:
+            last = graph.average("pool", last)
+        if self.hidden:
+            last = graph.linear("hidden", "hidden_neuron" if self.hidden_neuron else None, last)
+        elif self.hidden_neuron:
+            last = graph.fire("hidden_neuron", last)
+        return graph.linear("head", "head_neuron" if self.head_neuron else None, last)
 
     @nn.nowrap
     def _block(self, graph, at, last, width, stride):
@@ -173,6 +187,12 @@ RESNET34 = functools.partial(_imagenet, blocks=(3, 4, 6, 3))
 RESNET19 = functools.partial(
     ResNet, stem=((3, 128, 1),), blocks=(3, 3, 2), widths=(128, 256, 512), strides=(1, 2, 2)
 )
+# A guess of ours at STBP-tdBN's ResNet-17 for DVS128 Gesture, of which 17 weighted layers, T = 40 and
+# 11.18 million parameters are known: this has 11.23.
+RESNET17 = functools.partial(
+    ResNet, stem=((3, 64, 1),), blocks=(1, 2, 2, 2), widths=(64, 128, 256, 512),
+    strides=(1, 2, 2, 2), hidden=256, hidden_neuron=True,
+)  # fmt: skip
 RESNET20 = functools.partial(
     ResNet, stem=((3, 64, 1),) * 3, stem_pool=(2, 2, 0), pooled_shortcut=True,
     blocks=(2, 2, 2, 2), widths=(64, 128, 256, 512), strides=(1, 2, 2, 2),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from dalif_jax import neurons
 from dalif_jax.attention import ATTENTION
-from dalif_jax.networks import resnet, vgg
+from dalif_jax.networks import ds_resnet, ms_resnet, plifnet, resnet, sew, stsa, three_conv, vgg
 from dalif_jax.networks.parts import Parts, conv_init, linear_init
 from dalif_jax.norms import NORMS
 from dalif_jax.ops import wide_sums
@@ -20,6 +20,26 @@ NETWORKS = {
     "resnet20": resnet.RESNET20,
     "vgg16": vgg.VGG16,
     "vgg11": vgg.VGG11,
+    "vggsnn": vgg.VGGSNN,
+    "resnet17": resnet.RESNET17,
+    "sew_resnet18": sew.SEW_RESNET18,
+    "sew_resnet34": sew.SEW_RESNET34,
+    "net_7b": sew.NET_7B,
+    "widenet_7b": sew.WIDENET_7B,
+    "widenet_7b_glif": sew.WIDENET_7B_GLIF,
+    "ms_resnet18": ms_resnet.MS_RESNET18,
+    "ms_resnet34": ms_resnet.MS_RESNET34,
+    "ms_resnet104": ms_resnet.MS_RESNET104,
+    "ds_resnet14": ds_resnet.DS_RESNET14,
+    "ds_resnet20": ds_resnet.DS_RESNET20,
+    "ds_resnet32": ds_resnet.DS_RESNET32,
+    "ds_resnet20_gesture": ds_resnet.DS_RESNET20_GESTURE,
+    "plifnet_gesture": plifnet.PLIFNET_GESTURE,
+    "plifnet_dvs": plifnet.PLIFNET_DVS,
+    "plifnet_cifar10": plifnet.PLIFNET_CIFAR10,
+    "three_conv": three_conv.THREE_CONV,
+    "five_conv": three_conv.FIVE_CONV,
+    "sts_transformer": stsa.STSTransformer,
     "small": resnet.SMALL,
     "mini": resnet.MINI,
     "tiny": resnet.TINY,
@@ -108,49 +128,50 @@ def build(
     wide = jnp.result_type(float)
     Conv, conv_keys, Dense, dense_keys = wide_sums.layers(dtype, mesh, convolve)
 
-    def conv(width, kernel, stride, use_bias=False, name=None):
+    def conv(width, kernel, stride, use_bias=False, kernel_init=conv_init, name=None):
         # Explicit padding: 'SAME' at stride 2 would pad the other side than the papers' networks.
         pad = ((kernel // 2, kernel // 2),) * 2
         return Conv(
             width, (kernel,) * 2, (stride,) * 2, pad, use_bias=use_bias,
-            kernel_init=conv_init, dtype=dtype, param_dtype=wide,
-            name=name, **conv_keys,
+            kernel_init=kernel_init, dtype=dtype, param_dtype=wide, name=name, **conv_keys,
         )  # fmt: skip
 
     spiking = functools.partial(neurons.SpikingNeuron, options, mesh if pallas else None, statistic)
 
-    attention_module = ATTENTION[attention]
-    if attention_module is not None:
-        attention_module = functools.partial(attention_module, **(attention_options or {}))
-
     def attending(name):
-        """Attention on the current, then the neuron."""
-        attend = attention_module(name=name.replace("neuron", "attention"))
-        neuron, why = spiking(name=name), getattr(attend, "refuses_stream", "")
+        if ATTENTION[attention] is None:
+            return lambda x, train: x
+        attend = ATTENTION[attention](name=name, **(attention_options or {}))
+        why = getattr(attend, "refuses_stream", "")
 
-        def fire(x, train, share=1.0):
-            if why and neuron.streams():
+        def act(x, train):
+            if why and attend.is_mutable_collection("stream") and not attend.is_initializing():
                 raise ValueError(f"attention={attention} does not stream: {why}")
-            return neuron(attend(x, train), train, share)
+            return attend(x, train)
 
-        return fire
+        return act
+
+    def neuron_module(name):
+        """Attention on the current, then the neuron."""
+        attend, fire = attending(name.replace("neuron", "attention")), spiking(name=name)
+        return lambda x, train, share=1.0: fire(attend(x, train), train, share)
 
     own_norm = functools.partial(NORMS[norm].module, dtype=dtype, **(norm_options or {}))
 
-    def norm_module(summed=False, **keys):
-        """Branches are nothing to a norm that has no such field."""
-        return (
-            own_norm(summed=summed, **keys) if hasattr(own_norm(), "summed") else own_norm(**keys)
-        )
+    def norm_module(name=None, **told):
+        """A norm is told what it has fields for."""
+        has = {field.name for field in fields(own_norm())}
+        return own_norm(name=name, **{key: value for key, value in told.items() if key in has})
 
     parts = Parts(
         conv,
         norm_module,
-        spiking if attention_module is None else attending,
+        spiking if ATTENTION[attention] is None else neuron_module,
         functools.partial(
             Dense, kernel_init=linear_init, dtype=dtype, param_dtype=wide, **dense_keys
         ),
-        attention_module,
+        attending,
         getattr(own_norm(), "identity", False),
+        spiking,
     )
     return NETWORKS[name](classes=classes, parts=parts, **own)

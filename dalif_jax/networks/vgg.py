@@ -1,4 +1,5 @@
-"""Spiking VGG-11 and VGG-16, as in the public code DA-LIF grew from (MPBN lineage, ICCV 2023).
+"""Spiking networks without shortcuts: VGG-11 and VGG-16 as in the public code DA-LIF grew from
+(MPBN lineage, ICCV 2023), VGGSNN (TET, ICLR 2022) and the same as PFA has it (PFA's public code).
 
 Their parameter counts are asserted in the tests.
 """
@@ -11,45 +12,71 @@ from dalif_jax.networks.parts import AveragePool, GlobalAverage, Parts, show
 
 
 class VGG(nn.Module):
-    """Convolutions with bias, norm, neuron; "P" averages 2x2. Global average, one linear layer."""
+    """Convolutions, norm, neuron; "P" averages 2x2. Global average or flattened, one linear layer.
+
+    PFA acts on what the pools give, and on the input (`pool_attention`).
+    """
 
     classes: int
     parts: Parts
     layers: tuple[int | str, ...]
+    conv_bias: bool = True
+    flatten: bool = False  # the last map goes into the linear layer as it is
+    head_bias: bool = True
+    head_neuron: bool = False  # the linear layer fires too: answers are rates
+    strided: bool = False  # no pools: the convolution before each has a stride of 2
+    pool_attention: bool = False  # attention on the input and behind pools, on no current
 
     @nn.compact
     def __call__(self, x, train: bool = False, timesteps=None, share=1.0):
         conv, norm, neuron, dense = self.parts[:4]
-        i, timesteps = 0, timesteps or x.shape[1]
-        for width in self.layers:
-            if width == "P":
-                x = AveragePool(2, 2, name=f"pool{i}")(x)
-                continue
-            x = conv(width, 3, 1, use_bias=True, name=f"conv{i}")(x)
+        timesteps, attend = timesteps or x.shape[1], None
+        if self.pool_attention:
+            neuron, attend = self.parts.bare, self.parts.attention
+            x = attend(name="input_attention")(show(x, timesteps), train)
+        for i, (width, stride, pool) in enumerate(self.places()):
+            x = conv(width, 3, stride, use_bias=self.conv_bias, name=f"conv{i}")(x)
             x = norm(name=f"norm{i}")(x, train, timesteps // x.shape[1])
             x = show(x, timesteps)
             x = neuron(name=f"neuron{i}")(x, train, share)
-            i += 1
-        x = GlobalAverage(name="pool")(x)
-        return dense(self.classes, name="head")(x)
+            if pool:
+                x = AveragePool(2, 2, name=f"pool{i + 1}")(x)
+                x = attend(name=f"pool{i + 1}_attention")(x, train) if attend else x
+        if self.flatten:
+            x = x.reshape(*x.shape[:2], -1)
+        else:
+            x = GlobalAverage(name="pool")(x)
+        x = dense(self.classes, use_bias=self.head_bias, name="head")(x)
+        return neuron(name="head_neuron")(x, train, share) if self.head_neuron else x
+
+    @nn.nowrap
+    def places(self):
+        """[(width, stride, whether a pool follows)] of the convolutions."""
+        ends = [*self.layers[1:], None]
+        pooled = [(w, after == "P") for w, after in zip(self.layers, ends, strict=True) if w != "P"]
+        return [(w, 2 if p and self.strided else 1, p and not self.strided) for w, p in pooled]
 
     @nn.nowrap
     def last_side(self, side):
         """Side of the last map for images of `side` pixels; 0 where a pool leaves nothing."""
-        return side // 2 ** self.layers.count("P")
+        for _, stride, pool in self.places():
+            side = -(-side // stride) // (2 if pool else 1)
+        return side
 
     @nn.nowrap
     def nir(self, graph):
-        """Add its nodes to a graph of exchange/interchange.py; returns what feeds the linear."""
-        last, i = "input", 0
-        for width in self.layers:
-            if width == "P":
-                last = graph.pool(f"pool{i}", last, 2, 2)
-                continue
-            last = graph.conv(f"conv{i}", f"norm{i}", f"neuron{i}", last, 1, 3)
+        """Add its nodes to a graph of exchange/interchange.py; returns the last."""
+        last = "input"
+        if self.pool_attention:
+            graph.no_attention()
+        for i, (_, stride, pool) in enumerate(self.places()):
+            last = graph.conv(f"conv{i}", f"norm{i}", f"neuron{i}", last, stride, 3)
             last = graph.neuron(f"neuron{i}", [last])
-            i += 1
-        return last
+            if pool:
+                last = graph.pool(f"pool{i + 1}", last, 2, 2)
+        if not self.flatten:
+            last = graph.average("pool", last)
+        return graph.linear("head", "head_neuron" if self.head_neuron else None, last)
 
 
 VGG16 = functools.partial(VGG, layers=(
@@ -57,4 +84,7 @@ VGG16 = functools.partial(VGG, layers=(
 ))  # fmt: skip
 VGG11 = functools.partial(
     VGG, layers=(64, "P", 128, "P", 256, 256, "P", 512, 512, "P", 512, 512, "P")
+)
+VGGSNN = functools.partial(
+    VGG, layers=(64, 128, "P", 256, 256, "P", 512, 512, "P", 512, 512, "P"), flatten=True
 )

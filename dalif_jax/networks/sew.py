@@ -1,0 +1,155 @@
+"""SEW-ResNet (Fang et al., NeurIPS 2021): residual blocks that join spikes after firing.
+
+    o = SN(norm(conv3x3(SN(norm(conv3x3(x))))))
+    d = x, or SN(norm(conv1x1(x))) where the shape changes
+    y = g(o, d)                                    add o + d, and o d, iand (1 - o) d; no neuron
+
+Certain: as in the authors' public code; SEW-ResNet-18 and 34 for ImageNet, 7B-Net for DVS128
+Gesture and 7B-wideNet for CIFAR10-DVS, the last also as GLIF's code has it (48 x 48, averages). With
+`zero_init` a block starts as the identity: no spikes of the branch, for `and` spikes throughout.
+"""
+
+import functools
+
+import flax.linen as nn
+
+from dalif_jax.networks.parts import AveragePool, GlobalAverage, Join, MaxPool, Parts, show
+
+
+class SEWBlock(nn.Module):
+    width: int
+    stride: int
+    parts: Parts
+    join: str = "add"
+    zero_init: bool = False
+
+    @nn.compact
+    def __call__(self, x, train: bool, share=1.0):
+        conv, norm, neuron = self.parts[:3]
+        d = x
+        if self.stride != 1 or x.shape[-1] != self.width:
+            d = conv(self.width, 1, self.stride, name="shortcut_conv")(x)
+            d = norm(name="shortcut_norm")(d, train)
+            d = neuron(name="shortcut_neuron")(d, train, share)
+        o = conv(self.width, 3, self.stride, name="conv0")(x)
+        o = norm(name="norm0")(o, train)
+        o = neuron(name="neuron0")(o, train, share)
+        o = conv(self.width, 3, 1, name="conv1")(o)
+        first = {"first_scale": 0.0, "first_bias": float(self.join == "and")}
+        o = norm(name="norm1", **(first if self.zero_init else {}))(o, train)
+        o = neuron(name="neuron1")(o, train, share)
+        return Join(self.join, name="join")(o, d)
+
+    @nn.nowrap
+    def nir(self, graph, at, last):
+        """Its nodes, named after `at`, behind `last`; returns the last."""
+        if self.join != "add":
+            graph.refuse(f"a product of spikes (join={self.join})")
+        d = last
+        if self.stride != 1 or graph.shapes[last][0] != self.width:
+            d = f"{at}shortcut_neuron"
+            of = graph.conv(f"{at}shortcut_conv", f"{at}shortcut_norm", d, last, self.stride, 1)
+            d = graph.neuron(d, [of])
+        for i, stride in enumerate((self.stride, 1)):
+            names = (f"{at}{part}{i}" for part in ("conv", "norm", "neuron"))
+            last = graph.neuron(f"{at}neuron{i}", [graph.conv(*names, last, stride, 3)])
+        return graph.sum(f"{at}join", [last, d])
+
+
+class SEWResNet(nn.Module):
+    """For ImageNet: a stem of 7x7 that max pools its spikes, four stages."""
+
+    classes: int
+    parts: Parts
+    blocks: tuple[int, ...]
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    join: str = "add"  # add, and, iand
+    zero_init: bool = False
+
+    @nn.compact
+    def __call__(self, x, train: bool = False, timesteps=None, share=1.0):
+        conv, norm, neuron, dense = self.parts[:4]
+        timesteps = timesteps or x.shape[1]
+        x = conv(self.widths[0], 7, 2, name="stem_conv")(x)
+        x = norm(name="stem_norm")(x, train, timesteps // x.shape[1])
+        x = neuron(name="stem_neuron")(show(x, timesteps), train, share)
+        x = MaxPool(3, 2, 1, name="stem_pool")(x)
+        for i, (blocks, width) in enumerate(zip(self.blocks, self.widths, strict=True)):
+            for j in range(blocks):
+                x = SEWBlock(
+                    width, 2 if i and j == 0 else 1, self.parts, self.join, self.zero_init,
+                    name=f"stage{i}_block{j}",
+                )(x, train, share)  # fmt: skip
+        return dense(self.classes, name="head")(GlobalAverage(name="pool")(x))
+
+    @nn.nowrap
+    def last_side(self, side):
+        """Side of the last map for images of `side` pixels."""
+        for _ in range(len(self.blocks) + 1):
+            side = -(-side // 2)
+        return side
+
+    @nn.nowrap
+    def nir(self, graph):
+        graph.refuse("a largest of neighbouring spikes (max pooling)")
+
+
+class SEWPooled(nn.Module):
+    """For event cameras: blocks of one stride, each followed by a pool of its own."""
+
+    classes: int
+    parts: Parts
+    blocks: tuple[tuple[int, int], ...]  # (width, pool) each; where the width changes, a 1x1 before
+    pool: str = "max"  # max, average
+    flatten: bool = False  # the last map goes into the linear layer as it is
+    join: str = "add"
+    zero_init: bool = False
+
+    @nn.compact
+    def __call__(self, x, train: bool = False, timesteps=None, share=1.0):
+        conv, norm, neuron, dense = self.parts[:4]
+        timesteps, width = timesteps or x.shape[1], 0
+        for i, (wide, pool) in enumerate(self.blocks):
+            if wide != width:
+                x = conv(wide, 1, 1, name=f"conv{i}")(x)
+                x = norm(name=f"norm{i}")(x, train, timesteps // x.shape[1])
+                x = neuron(name=f"neuron{i}")(show(x, timesteps), train, share)
+                width = wide
+            x = SEWBlock(
+                wide, 1, self.parts, self.join, self.zero_init, name=f"block{i}"
+            )(x, train, share)  # fmt: skip
+            if pool > 1:
+                x = (MaxPool if self.pool == "max" else AveragePool)(pool, pool, name=f"pool{i}")(x)
+        x = x.reshape(*x.shape[:2], -1) if self.flatten else GlobalAverage(name="pool")(x)
+        return dense(self.classes, name="head")(x)
+
+    @nn.nowrap
+    def last_side(self, side):
+        """Side of the last map for images of `side` pixels; 0 where a pool leaves nothing."""
+        for _, pool in self.blocks:
+            side //= pool
+        return side
+
+    @nn.nowrap
+    def nir(self, graph):
+        """Add its nodes to a graph of exchange/interchange.py; returns the last."""
+        last, width = "input", 0
+        for i, (wide, pool) in enumerate(self.blocks):
+            if self.pool == "max" and pool > 1:
+                graph.refuse("a largest of neighbouring spikes (max pooling)")
+            if wide != width:
+                last = graph.conv(f"conv{i}", f"norm{i}", f"neuron{i}", last, 1, 1)
+                last, width = graph.neuron(f"neuron{i}", [last]), wide
+            last = SEWBlock(wide, 1, self.parts, self.join).nir(graph, f"block{i}/", last)
+            last = graph.pool(f"pool{i}", last, pool, pool) if pool > 1 else last
+        last = last if self.flatten else graph.average("pool", last)
+        return graph.linear("head", None, last)
+
+
+SEW_RESNET18 = functools.partial(SEWResNet, blocks=(2, 2, 2, 2))
+SEW_RESNET34 = functools.partial(SEWResNet, blocks=(3, 4, 6, 3))
+NET_7B = functools.partial(SEWPooled, blocks=((32, 2),) * 7)
+WIDENET_7B = functools.partial(SEWPooled, blocks=((64, 2),) * 4 + ((128, 2),) * 3)
+WIDENET_7B_GLIF = functools.partial(
+    SEWPooled, blocks=((64, 1),) * 3 + ((64, 2),) + ((128, 2),) * 3, pool="average", flatten=True
+)
