@@ -40,6 +40,17 @@ def tet(logits, labels, smoothing=0.0, weight=0.05, target=1.0):
     return (1.0 - weight) * each + weight * spread
 
 
+def rate_error(logits, labels, smoothing=0.0):
+    """Mean squared error of rates: mean_k (mean_t o[t, k] - target[k])^2, 1 for the right class.
+
+    For outputs that fire. Args and returns: as time_averaged_cross_entropy, without nats.
+    """
+    rates = time_average(logits)
+    classes = rates.shape[-1]
+    target = (1.0 - smoothing) * jax.nn.one_hot(labels, classes) + smoothing / classes
+    return ((rates - target) ** 2).mean(-1)
+
+
 def im_membrane(statistics, form, timesteps):
     """The term of IM-Loss (Guo et al., NeurIPS 2022): membranes on average at the threshold.
 
@@ -215,6 +226,10 @@ def _tet_loss(options, logits, labels, taps, share):
     return tet(logits, labels, options.label_smoothing, options.weight, options.target)
 
 
+def _mse_loss(options, logits, labels, taps, share):
+    return rate_error(logits, labels, options.label_smoothing)
+
+
 def _im_loss(options, logits, labels, taps, share):
     each = time_averaged_cross_entropy(logits, labels, options.label_smoothing)
     return each + options.weight * im_membrane(taps, options.form, logits.shape[1])
@@ -234,6 +249,7 @@ def _ltmd_loss(options, logits, labels, taps, share):
 LOSSES = {
     "cross_entropy": Loss(_cross_entropy_loss),
     "tet": Loss(_tet_loss, TETOptions),
+    "mse": Loss(_mse_loss),
     "im": Loss(_im_loss, IMOptions, im_statistic),
     "ltmd": Loss(_ltmd_loss, LTMDOptions, second=True),
     "recdis": Loss(_recdis_loss, RecDisOptions, recdis_statistic),

@@ -2,11 +2,12 @@
 
 `paper` counts as the tools behind the paper's Table III do. FLOPs by thop: multiply-accumulates of
 convolutions and linear layers without their bias, 4 for each value a norm gives, 1 for each an
-average pool gives, the window's size and 1 for each of a global one. MACs and ACs by SyOPs: the
+average pool gives, none for a max pool, the window's size and 1 for each of a global one. MACs and ACs by SyOPs: the
 same with bias, 2 for each value a norm takes, 1 for each a pool takes, neurons free; what takes
 spikes counts as accumulates, times the mean of its input, all else as multiply-accumulates. All
 timesteps count, the first convolution of a static image too; a linear layer's bias alone counts
-once a call, as SyOPs has it, and all timesteps are one call.
+once a call, as SyOPs has it, and all timesteps are one call. What attention multiplies is added by
+both rules as multiply-accumulates, and to the FLOPs.
 
 `exact` counts synaptic operations as NeuroBench does (effective ACs and MACs): for each value that
 is not zero, the synapses it drives, borders and strides as they are; an AC where it is a spike, as
@@ -14,6 +15,8 @@ many as it says where spikes are small integers (to SyOPs those are MACs), a MAC
 image, a count of events, an average, or a neuron's output that is real. The first convolution of a
 static image counts once, as it is computed once. Norms fold into weights at inference and count
 nothing; the neurons' own updates, one for each neuron and timestep, are listed beside the synapses.
+Attention between spikes is accumulates: of a query's and a key's, one where both are 1; of a value,
+one for each query that sees its spike.
 """
 
 from typing import NamedTuple
@@ -24,7 +27,7 @@ import numpy as np
 
 from dalif_jax import neurons as pieces
 from dalif_jax.analysis.summary import watching
-from dalif_jax.networks import GlobalAverage, layer_kind
+from dalif_jax.networks import GlobalAverage, MaxPool, layer_kind
 
 MAC_PJ, AC_PJ = 4.6, 0.9  # of 32-bit floats in 45 nm (Horowitz, ISSCC 2014), as the paper takes
 
@@ -33,8 +36,11 @@ class Operation(NamedTuple):
     """One layer's work for one example and one timestep."""
 
     name: str
-    kind: str  # conv, linear, norm, membrane_norm, pool
-    source: str | None  # the neuron layer whose spikes it takes as they are; None: real numbers
+    kind: str  # conv, linear, norm, membrane_norm, pool, attention
+    source: (
+        str | None
+    )  # what gives the spikes that it takes as they are: a neuron layer, a max pool
+    #                     or a join; None: real numbers
     levels: int  # the largest of those spikes; 0: they are reals
     inputs: int  # values it takes
     flops: int  # paper
@@ -43,10 +49,11 @@ class Operation(NamedTuple):
     fan_out: np.ndarray | None  # exact: int64 [H, W], or [1, 1], synapses of an input value there
     steps: int  # exact: timesteps it runs for, 1 where a static image enters
     dense: int  # exact: synaptic operations of one step if no value were zero
+    attends: int = 0  # both: MACs of attention, for all timesteps together
 
     def total(self, timesteps):
         """Operations of all timesteps by the `paper` rule."""
-        return self.operations * timesteps + self.once
+        return self.operations * timesteps + self.once + self.attends
 
 
 def operations(model, shape, static):
@@ -79,25 +86,35 @@ def operations(model, shape, static):
     # Who takes whose spikes: every neuron gives numbers found nowhere else.
     draw, given, levels = np.random.default_rng(0), {}, {}
 
+    def origin(value):
+        if not hasattr(value, "shape"):
+            return None
+        value = np.asarray(value).ravel()
+        return next((name for name, other in given.items() if np.array_equal(other, value)), None)
+
     def trace(call, args, kwargs, context):
         module = context.module
         kind = layer_kind(module)
         if context.method_name != "__call__" or kind is None:
             return call(*args, **kwargs)
         # What a norm or neuron takes is real, though a shortcut's spikes look alone here.
-        weighted = kind in ("conv", "linear", "pool")
-        taken = np.asarray(args[0]).ravel() if weighted else None
-        sources[module.path] = next(
-            (name for name, value in given.items() if np.array_equal(value, taken)), None
-        )
+        weighted = kind in ("conv", "linear", "pool", "join")
+        found = [origin(value) for value in args[:2]] if weighted else [None]
+        name, sources[module.path] = "/".join(module.path), found[0]
         out = (1, *shapes[module.path])
         if kind == "neuron":
             value = draw.random(out, np.float32)
-            given["/".join(module.path)] = value.ravel()
-            levels["/".join(module.path)] = pieces.of(module.options).levels
+            given[name], levels[name] = value.ravel(), pieces.of(module.options).levels
             return jnp.asarray(value)
-        if kind in ("pool", "attention"):
-            return call(*args, **kwargs)
+        if kind in ("pool", "attention", "join"):
+            value = call(*args, **kwargs)
+            if kind == "join" and None not in found:
+                levels[name] = module.levels(*(levels[source] for source in found))
+            elif isinstance(module, MaxPool) and found[0]:
+                levels[name] = levels[found[0]]
+            if name in levels:
+                given[name] = np.asarray(value).ravel()
+            return value
         return jnp.zeros(out)
 
     # Weights are not read, so one value stands for each array.
@@ -114,7 +131,7 @@ def operations(model, shape, static):
 
 def _operation(path, module, taken, out, source, levels):
     steps, inputs, outputs = taken[0], int(np.prod(taken[1:])), int(np.prod(out[1:]))
-    name, fan_out, dense, once = "/".join(path), None, 0, 0
+    name, fan_out, dense, once, attends = "/".join(path), None, 0, 0, 0
     kind = layer_kind(module)
     if kind == "neuron":
         if not module.options.membrane_bn:
@@ -125,9 +142,15 @@ def _operation(path, module, taken, out, source, levels):
     elif isinstance(module, GlobalAverage):
         flops, count = outputs * (inputs // outputs + 1), inputs
     elif kind == "pool":
-        flops, count = outputs, inputs
-    elif kind == "attention":  # what it is made of stands for itself
+        flops, count = 0 if isinstance(module, MaxPool) else outputs, inputs
+    elif kind == "join":
         return None
+    elif kind == "attention":  # layers inside it stand for themselves
+        flops = count = 0
+        attends = module.macs(taken) if hasattr(module, "macs") else 0
+        dense = attends // steps
+        if hasattr(module, "products"):
+            dense = module.products(taken) // steps
     elif kind == "linear":
         flops = inputs * outputs
         count, once = flops, outputs * module.use_bias
@@ -146,7 +169,9 @@ def _operation(path, module, taken, out, source, levels):
     if fan_out is not None:
         dense = int(fan_out.sum()) * taken[-1]
     level = levels.get(source, 1)
-    return Operation(name, kind, source, level, inputs, flops, count, once, fan_out, steps, dense)
+    return Operation(
+        name, kind, source, level, inputs, flops, count, once, fan_out, steps, dense, attends
+    )
 
 
 def _reach(size, made, kernel, stride, pad):
@@ -159,8 +184,9 @@ def _reach(size, made, kernel, stride, pad):
 
 
 def count(
-    table, timesteps, spikes, nonzero, neurons, examples, parameters, mac_pj, ac_pj, amount=None
-):
+    table, timesteps, spikes, nonzero, neurons, examples, parameters, mac_pj, ac_pj, amount=None,
+    products=None,
+):  # fmt: skip
     """Operations and energy per example, by both rules.
 
     Args:
@@ -170,6 +196,7 @@ def count(
       nonzero: {convolution or linear layer: int64 [H, W] or []}, values of its input that are not
         zero, summed likewise.
       amount: likewise the sums of those values, of layers that take spikes above 1.
+      products: {attention between spikes: how many of its products were of two}.
       neurons: {neuron layer: H W C}.
       examples: how many were counted.
       parameters: bytes of all weights and running statistics.
@@ -186,13 +213,17 @@ def count(
     }
     rows = []
     for op in table:
-        rate = rates[op.source] if op.source else None
+        rate = rates.get(op.source)
+        if op.source and rate is None:
+            taken = nonzero.get(op.name, np.zeros(()))
+            rate = int(taken.sum()) / (examples * timesteps * op.inputs)
         row = {"name": op.name, "kind": op.kind, "input": op.source or "real numbers"}
-        row |= {"input_rate": rate, "flops": op.flops * timesteps}
+        row |= {"input_rate": rate, "flops": op.flops * timesteps + op.attends}
         binary = op.source is not None and op.levels == 1
         row["paper_macs"] = 0 if binary else op.total(timesteps)
         row["paper_acs"] = op.total(timesteps) * rate if binary else 0.0
-        row["exact_macs"] = row["exact_acs"] = 0
+        row["exact_macs"] = op.attends * examples
+        row["exact_acs"] = (products or {}).get(op.name, 0)
         if op.fan_out is not None:
             there = amount[op.name] if op.source and op.levels > 1 else nonzero[op.name]
             # Python integers: one layer of ResNet-19 on events passes 2^31 in a single example.

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dalif_jax.networks import AveragePool, GlobalAverage, layer_kind
+from dalif_jax.networks import AveragePool, GlobalAverage, MaxPool, layer_kind
 
 
 class Layer(NamedTuple):
@@ -85,8 +85,9 @@ def neuron_layers(model, shape):
     """Every neuron layer's size, and how many synapses one spike of it drives.
 
     A synapse is one weight of a convolution or linear layer at one of its output positions; borders
-    and strides are counted as they are, average pooling is passed through (a spike drives the
-    synapses of each window it lies in), and a shortcut without weights drives none.
+    and strides are counted as they are, pooling is passed through (a spike drives the synapses of
+    each window it lies in), as are sums and products of spikes and attention; a shortcut without
+    weights drives none.
 
     Args:
       shape: (T, H, W, C) of the input; T does not matter.
@@ -113,6 +114,13 @@ def neuron_layers(model, shape):
                 return call(*args, **kwargs)
             if kind == "neuron":
                 return spikes["/".join(module.path)]
+            if kind == "attention":  # it scales what passes
+                return args[0]
+            if kind == "join":
+                return args[0] + args[1]
+            if isinstance(module, MaxPool):
+                keys = {key: getattr(module, key) for key in ("window", "stride", "padding")}
+                return AveragePool(**keys, parent=None).apply({}, args[0]) * module.window**2
             out = call(*args, **kwargs)
             if isinstance(module, AveragePool):
                 return out * module.window**2

@@ -32,7 +32,7 @@ class PFA(Attention):
     def __call__(self, x, train: bool):
         if x.ndim == 3:
             return x
-        T, C, R = x.shape[1], x.shape[4], self.rank
+        T, R = x.shape[1], self.rank
         y = wide(x)
         means = y.mean((2, 3))
         maps = jnp.moveaxis(y.mean(4), 1, -1)

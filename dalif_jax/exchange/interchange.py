@@ -7,8 +7,9 @@ DA-LIF is exactly NIR's LIF under forward Euler with step dt:
 
 By default alpha / (1 - beta) is folded into the weights before the neuron and r = 1, which other
 tools read alike. Norms are folded into weights, membrane norms into thresholds; shortcuts without
-weights become 1x1 convolutions, the linear layer a 1x1 convolution of the [C, 1, 1] average, so
-that no flattening (which tools count from different axes) is needed. Arrays are NIR's: [C, H, W],
+weights become 1x1 convolutions, as do sums of branches; a linear layer becomes a convolution with
+a kernel of the whole map, or 1x1 of the [C, 1, 1] average, so that no flattening (which tools count
+from different axes) is needed. Arrays are NIR's: [C, H, W],
 kernels [out, in, kh, kw]. What the graph takes is the normalised image, the same at every timestep,
 or counts of events. A neuron here fires at or above its threshold, in NIR above it.
 """
@@ -73,7 +74,6 @@ class _Graph:
         self.options, self.fold = options, fold
         self.fold_gain, self.average_pool = fold_gain, average_pool
         self.dt, self.nodes, self.edges, self.shapes, self.factor = dt, {}, [], {}, {}
-        self.hidden = None  # (linear layer, its neurons or None) before the last
 
     def add(self, name, kind, shape, sources=(), **values):
         import nir
@@ -122,16 +122,22 @@ class _Graph:
         return membrane_threshold(self.options, own, *running)
 
     def gain(self, neuron):
-        """What the weights before a neuron are multiplied with, a scalar or [C]."""
+        """What the weights before a neuron, or None, are multiplied with, a scalar or [C]."""
+        if neuron is None:
+            return np.ones(())
         alpha, beta, _ = self.lifs(neuron)[0]  # those of one layer share the current
         return alpha / (1 - beta) if self.fold_gain else np.ones_like(alpha)
 
     def norm(self, name, channels, summed):
-        """(factor, shift) of a norm layer, [C] each."""
+        """(factor, shift) of a norm layer, [C] each; 1 and 0 of None."""
+        if name is None:
+            return np.ones(channels), np.zeros(channels)
         own = self.at(self.params, name), self.at(self.stats, name)
         return (np.broadcast_to(value, channels) for value in self.fold(*own, summed))
 
     def conv(self, name, norm, neuron, source, stride, kernel, summed=False):
+        """A convolution and its norm, or None, in front of a neuron, or None: of what is added
+        up, or pooled, first."""
         own = self.at(self.params, name)
         weight = own["kernel"].transpose(3, 2, 0, 1)
         factor, shift = self.norm(norm, len(weight), summed)
@@ -145,22 +151,48 @@ class _Graph:
         out = [(size + 2 * pad - kernel) // stride + 1 for size in (height, width)]
         return self._conv(name, source, weight, bias * gain, stride, pad, (len(bias), *out))
 
-    def linear(self, name, neuron, source):
-        """A linear layer, and the neurons behind it where they have a name."""
-        own = self.params[name]
-        weight = own["kernel"].T * self.factor[source]
-        bias = np.broadcast_to(own.get("bias", 0.0), len(weight))
-        gain = np.broadcast_to(self.gain(neuron) if neuron else 1.0, len(weight))
-        weight = (weight * gain[:, None])[:, :, None, None]
+    def linear(self, name, neuron, source, norm=None):
+        """A linear layer of a whole map, its norm and the neurons behind it, where they have a
+        name."""
+        own, (channels, *size) = self.params[name], self.shapes[source]
+        weight = own["kernel"].T.reshape(-1, *size, channels).transpose(0, 3, 1, 2)
+        factor, shift = self.norm(norm, len(weight), False)
+        gain = np.broadcast_to(self.gain(neuron), len(weight))
+        bias = own.get("bias", 0.0) * factor + shift
+        weight = weight * (factor * gain)[:, None, None, None] * self.factor[source]
         last = self._conv(name, source, weight, bias * gain, 1, 0, (len(weight), 1, 1))
         return self.neuron(neuron, [last]) if neuron else last
 
     def identity(self, name, neuron, source, norm=None):
         channels = self.shapes[source][0]
-        factor, shift = self.norm(norm, channels, True) if norm else (1.0, np.zeros(channels))
+        factor, shift = self.norm(norm, channels, True)
         gain = np.broadcast_to(self.gain(neuron), channels)
         weight = np.diag(factor * gain * self.factor[source])[:, :, None, None]
         return self._conv(name, source, weight, shift * gain, 1, 0, self.shapes[source])
+
+    def norm_only(self, name, source):
+        """A norm in front of a convolution, whose borders are padded after it."""
+        channels = self.shapes[source][0]
+        factor, shift = self.norm(name, channels, False)
+        weight = np.diag(factor * self.factor[source])[:, :, None, None]
+        return self._conv(name, source, weight, shift, 1, 0, self.shapes[source])
+
+    def sum(self, name, sources):
+        """What comes from several nodes as one."""
+        weight = np.eye(self.shapes[sources[0]][0])[:, :, None, None]
+        bias = np.zeros(len(weight))
+        return self._conv(name, sources, weight, bias, 1, 0, self.shapes[sources[0]])
+
+    def fire(self, neuron, source):
+        """Neurons behind what no weights scale: a sum, a pool."""
+        return self.neuron(neuron, [self.identity(f"{neuron}/current", neuron, source)])
+
+    def average(self, name, source):
+        """The mean over a whole map; a map of 1 x 1 is its own."""
+        _, height, width = self.shapes[source]
+        if height != width:
+            raise NotRepresentable(f"the last map is {height}x{width}; a square one is needed")
+        return source if height == 1 else self.pool(name, source, height, 1)
 
     def _conv(self, name, sources, weight, bias, stride, pad, shape):
         sources = [sources] if isinstance(sources, str) else sources
@@ -202,21 +234,11 @@ class _Graph:
         if len(lifs) == 1:
             return lif(name, *lifs[0])
         each = [lif(f"{name}/level{i}", *numbers) for i, numbers in enumerate(lifs)]
-        # What is behind takes from one node: their sum, as a 1x1 convolution.
-        weight = np.eye(shape[0])[:, :, None, None]
-        return self._conv(name, each, weight, np.zeros(shape[0]), 1, 0, shape)
+        return self.sum(name, each)  # what is behind takes from one node
 
     def finish(self, last):
         import nir
 
-        _, height, width = self.shapes[last]
-        size = (height, width)
-        if height != width:
-            raise NotRepresentable(f"the last map is {height}x{width}; a square one is needed")
-        last = self.pool("pool", last, height, 1) if size != (1, 1) else last
-        if self.hidden:
-            last = self.linear(*self.hidden, last)
-        last = self.linear("head", None, last)
         self.add("output", "Output", self.shapes[last], [last])
         return nir.NIRGraph(
             self.nodes, self.edges, metadata={"dt": self.dt, "neuron": self.options.name},

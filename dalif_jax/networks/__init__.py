@@ -5,10 +5,19 @@ is a Flax module under a name of its own: networks.add("mine", Mine).
 """
 
 from dalif_jax.networks.calls import stream, tapped
-from dalif_jax.networks.parts import AveragePool, GlobalAverage, Parts, layer_kind, show
+from dalif_jax.networks.parts import (
+    AveragePool,
+    GlobalAverage,
+    Join,
+    MaxPool,
+    Parts,
+    Voting,
+    layer_kind,
+    show,
+)
 from dalif_jax.networks.table import NETWORKS, add, answers, build, last_side, own_options
 
 __all__ = [
-    "NETWORKS", "AveragePool", "GlobalAverage", "Parts", "add", "answers", "build", "last_side",
-    "layer_kind", "own_options", "show", "stream", "tapped",
+    "NETWORKS", "AveragePool", "GlobalAverage", "Join", "MaxPool", "Parts", "Voting", "add",
+    "answers", "build", "last_side", "layer_kind", "own_options", "show", "stream", "tapped",
 ]  # fmt: skip

@@ -1,9 +1,6 @@
 """DS-ResNet (MLF, Feng et al., IJCAI 2022): blocks that fire on both branches and add the spikes.
 
-    y = SN(norm(conv3x3(SN(norm(conv3x3(x)))))) + d
-    d = x, or SN(norm(conv1x1(x))) where the shape changes
-
-which is a SEW block with g = add; the network around it is a ResNet for CIFAR, 6 n + 2 layers deep.
+The block is blocks.SEWBlock with g = add; the network is a ResNet for CIFAR, 6 n + 2 layers deep.
 Certain: as in the authors' public code: its form for DVS128 Gesture norms the input, without scale
 and bias, and convolutions and linear layer start at N(0, 2 / fan in).
 """
@@ -12,8 +9,8 @@ import functools
 
 import flax.linen as nn
 
+from dalif_jax.networks.blocks import SEWBlock
 from dalif_jax.networks.parts import GlobalAverage, Parts, show
-from dalif_jax.networks.sew import SEWBlock
 
 fan_in_init = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 

@@ -4,7 +4,7 @@
     x = norm(conv1x1(x)) on the shortcut where the shape changes
 
 No neuron follows the sum; one follows the last block. The norm before the sum starts at a scale of
-0, so that a block starts as its shortcut, the others at the neurons' threshold. Attention, where the
+0, so that a block starts as its shortcut, others at the neurons' threshold. Attention, where the
 config names one, acts on the branch before the sum, as Att-MS-ResNet has CSA (Yao et al., TPAMI
 2023). Certain: as in the authors' public code, whose max pool is defined and never used.
 """
@@ -106,8 +106,6 @@ class MSResNet(nn.Module):
         for i, (kernel, _, stride) in enumerate(self.stem):
             norm = "stem_norm" if i == len(self.stem) - 1 else None
             last = graph.conv(f"stem{i}_conv", norm, None, last, stride, kernel)
-        if graph.attention:
-            graph.no_attention()
         for name, width, stride in self.laid_out():
             last = self._block(graph, f"{name}/", last, width, stride)
         last = graph.average("pool", graph.fire("last_neuron", last))

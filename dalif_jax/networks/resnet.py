@@ -136,8 +136,6 @@ class ResNet(nn.Module):
         last = "input"
         if self.integrate:
             graph.refuse("its answer is a sum over time")
-        if self.stage_attention:
-            graph.no_attention()
         for i, (kernel, _, stride) in enumerate(self.stem):
             at = f"stem{i}_"
             last = graph.conv(f"{at}conv", f"{at}norm", f"{at}neuron", last, stride, kernel)
@@ -187,8 +185,8 @@ RESNET34 = functools.partial(_imagenet, blocks=(3, 4, 6, 3))
 RESNET19 = functools.partial(
     ResNet, stem=((3, 128, 1),), blocks=(3, 3, 2), widths=(128, 256, 512), strides=(1, 2, 2)
 )
-# A guess of ours at STBP-tdBN's ResNet-17 for DVS128 Gesture, of which 17 weighted layers, T = 40 and
-# 11.18 million parameters are known: this has 11.23.
+# A guess of ours at STBP-tdBN's ResNet-17 for DVS128 Gesture, of which 17 weighted layers, T = 40
+# and 11.18 million parameters are known: this has 11.23.
 RESNET17 = functools.partial(
     ResNet, stem=((3, 64, 1),), blocks=(1, 2, 2, 2), widths=(64, 128, 256, 512),
     strides=(1, 2, 2, 2), hidden=256, hidden_neuron=True,

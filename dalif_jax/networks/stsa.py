@@ -10,7 +10,8 @@ B has a number for each difference in time, row and column. The stem is five con
 norms and neurons, the first four with max pools, the last added to what it takes. Certain: as in
 the authors' public code, but that its reshape mixes time, channels and examples, where here tokens
 are what the paper says, and that its second, unused projection to Q, K and V is left out.
-Convolutions of 1x1 are the linear layers. Streaming, past keys and values are kept.
+Convolutions of 1x1 are the linear layers. Streaming, past keys and values are kept; beyond the T
+it was trained for there is no bias, and its answers are NaN.
 """
 
 from typing import ClassVar
@@ -30,8 +31,8 @@ class CausalAttention(nn.Module):
     """q, k, v [B, T, H, W, D] of spikes -> sum over visible tokens of (q k + bias) v / 8.
 
     Applied with `stream` mutable, it adds k and v to what it kept of steps before and answers for
-    the steps at hand; NaN beyond the T it was built for, for which there is no bias. Applied with
-    `tap_products` mutable it leaves there how many products were of two spikes, [B].
+    the steps at hand, as many as it was built for. Applied with `tap_products` mutable it leaves
+    there how many products were of two spikes, int32 [B].
     """
 
     heads: int = 1
@@ -41,15 +42,15 @@ class CausalAttention(nn.Module):
     def __call__(self, q, k, v):
         B, T, H, W, D = q.shape
         size = ((2 * T - 1) * (2 * H - 1) * (2 * W - 1), self.heads)
-        there = self.has_variable("params", "bias") and self.get_variable("params", "bias").shape[0]
-        most = (there // ((2 * H - 1) * (2 * W - 1)) + 1) // 2 if there else T
-        if there and (most < T or there % ((2 * H - 1) * (2 * W - 1))):
-            raise ValueError(
-                f"attention between places was built for {most} timesteps of its own maps and was "
-                f"given {T} of {H} x {W}; build and train it for what it is to run"
-            )
-        if there:
-            size = (there, self.heads)
+        most = T
+        if self.has_variable("params", "bias"):
+            size = self.get_variable("params", "bias").shape
+            most = timesteps_of(size[0], H, W)
+            if most < T:
+                raise ValueError(
+                    f"attention between places was built for {most} timesteps of such maps and "
+                    f"was given {T}, of {H} x {W}; build and train it for what it is to run"
+                )
         wide = jnp.promote_types(q.dtype, jnp.float32)
         table = self.param("bias", narrow_init, size, jnp.result_type(float))
         first = jnp.int32(0)
@@ -71,15 +72,27 @@ class CausalAttention(nn.Module):
         products = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=wide)
         scores = jnp.where(visible, products + bias, 0.0)
         y = SCALE * jnp.einsum("bhqk,bkhd->bqhd", scores, v, preferred_element_type=wide)
-        y = jnp.where(first + T <= most, y, jnp.nan)
         if self._asked("tap_products"):
             both = jnp.where(visible, products, 0.0).astype(jnp.int32).sum((1, 2, 3))
             driven = (v != 0).sum((2, 3)) * visible.sum(0)  # every query that sees a value's spike
             self.put_variable("tap_products", "value", both + driven.sum(1, dtype=jnp.int32))
         return y.reshape(B, T, H, W, D)
 
+    @nn.nowrap
+    def products(self, shape):
+        """Products of two values of a call on an example of `shape` (T, H, W, D), all visible."""
+        T, H, W, D = shape
+        pairs = (H * W) ** 2 * T * (T + 1) // 2
+        return 2 * pairs * D
+
     def _asked(self, collection):
         return self.is_mutable_collection(collection) and not self.is_initializing()
+
+
+def timesteps_of(rows, H, W):
+    """How many timesteps of H x W places a table of so many rows has biases for; 0: other maps."""
+    steps, rest = divmod(rows, (2 * H - 1) * (2 * W - 1))
+    return 0 if rest else (steps + 1) // 2
 
 
 def _places(T, H, W, first):
@@ -146,8 +159,16 @@ class STSTransformer(nn.Module):
         for i in range(self.depth):
             block = Encoder(self.parts, self.heads, self.ratio, self.dropout, name=f"block{i}")
             x = block(x, train, share)
+        _, T, *size, _ = x.shape
         x = GlobalAverage(name="pool")(x)
-        return dense(self.classes, kernel_init=narrow_init, name="head")(x)
+        x = dense(self.classes, kernel_init=narrow_init, name="head")(x)
+        if self.is_mutable_collection("stream") and not self.is_initializing():
+            # There is no bias for later steps: no answer, where an error could not be raised.
+            rows = self.variables["params"]["block0"]["attention"]["bias"].shape[0]
+            steps = self.variable("stream", "steps", lambda: jnp.int32(0))
+            steps.value = steps.value + T
+            x = jnp.where(steps.value <= timesteps_of(rows, *size), x, jnp.nan)
+        return x
 
     @nn.nowrap
     def last_side(self, side):

@@ -67,8 +67,6 @@ class VGG(nn.Module):
     def nir(self, graph):
         """Add its nodes to a graph of exchange/interchange.py; returns the last."""
         last = "input"
-        if self.pool_attention:
-            graph.no_attention()
         for i, (_, stride, pool) in enumerate(self.places()):
             last = graph.conv(f"conv{i}", f"norm{i}", f"neuron{i}", last, stride, 3)
             last = graph.neuron(f"neuron{i}", [last])

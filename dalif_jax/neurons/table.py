@@ -19,6 +19,7 @@ from dalif_jax.neurons import (
     mlf,
     plif,
     relu,
+    residue,
     tied,
 )
 from dalif_jax.neurons.piece import Options
@@ -40,6 +41,8 @@ NEURONS = {
     "ltmd": ltmd.NEURON,
     "mlf": mlf.NEURON,
     "liaf": liaf.NEURON,
+    "residue": residue.NEURON,
+    "analog": residue.ANALOG,
     "diet": diet.NEURON,
     "bdett": bdett.NEURON,
     "imlif": imlif.NEURON,

@@ -20,12 +20,20 @@ def get_config():
     config = ConfigDict()
 
     # What is trained.
-    config.model = "resnet20"  # resnet18 34 19 20, vgg16 11, small, tiny
+    config.model = "resnet20"  # resnet18 34 19 20 17, vgg16 11, vggsnn, sew_resnet18 34, net_7b,
+    #                            widenet_7b, widenet_7b_glif, ms_resnet18 34 104, ds_resnet14 20 32,
+    #                            plifnet_gesture, _dvs, _cifar10, three_conv, five_conv,
+    #                            sts_transformer; small, mini, tiny: for two cores
     config.neuron = "dalif"  # dalif, lif, tied; Fig. 2: baseline, spatial, temporal, both, control;
-    #                          plif, glif, alif, klif, lsg, ltmd, mlf, liaf, diet, bdett, imlif
+    #                          plif, glif, alif, klif, lsg, ltmd, mlf, liaf, diet, bdett, imlif,
+    #                          residue, analog
     config.norm = "batch"  # batch, tdbn, none
-    config.attention = "none"  # on the current before a neuron
-    config.loss = "cross_entropy"  # of the averaged logits; tet: of each timestep's; im, recdis
+    config.attention = (
+        "none"  # on the current before a neuron, or where the network has it: ta, ma,
+    )
+    #                            asa, pfa
+    config.loss = "cross_entropy"  # of the averaged logits; tet: of each timestep's; mse: of rates;
+    #                                im, recdis, ltmd
     config.dataset = "cifar10"  # digits, cifar10 100, imagenet; events: see below; one's own:
     #                            image_folder, arrays, event_folder, in data_dir
     config.data_dir = ""  # "": the environment's TFDS_DATA_DIR, else ~/tensorflow_datasets

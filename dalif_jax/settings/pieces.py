@@ -94,6 +94,9 @@ def check_pieces(config):
     if refused and config.norm != "none":
         raise ConfigError(f"norm={config.norm} with neuron={config.neuron}: {refused}")
     loss_options(config)
+    attends = check_own(config, "attention")
+    if why := attention.misfit(config.attention, config.timesteps, attends):
+        raise ConfigError(f"attention={config.attention}: {why}")
     if loss.statistic and neurons.of(found).membrane is None:
         raise ConfigError(
             f"loss={config.loss} is of membranes, and neuron={config.neuron} has none to show"

@@ -16,7 +16,7 @@ def eval_step_of(model, spec, dtype, timesteps):
     [H, W], summed over batch, time and channels: `spikes` {neuron layer}, the sum of what it gave
     where that is integers, else how many are not zero, and `nonzero` {convolution or linear layer},
     the values of its input that are not zero; `amount`, their sums where neurons give integers
-    above 1. `confusion` int32 [right class, answer], up to CONFUSION_UP_TO classes.
+    above 1; `products` {attention between spikes}, [B], its products of two. `confusion` int32 [right class, answer], up to CONFUSION_UP_TO classes.
     """
 
     def eval_step(state, images, labels, indices, valid):
@@ -37,17 +37,19 @@ def eval_step_of(model, spec, dtype, timesteps):
         def watch(call, args, kwargs, context):
             module = context.module
             kind, name = networks.layer_kind(module), "/".join(module.path)
-            if context.method_name == "__call__" and kind in ("conv", "linear"):
+            if context.method_name == "__call__" and kind in ("conv", "linear", "pool"):
                 taken["nonzero"][name] = count(args[0])
                 if any(level > 1 for level in levels.values()):
                     taken["amount"][name] = count(args[0], whole=True)
             elif kind == "neuron":
                 levels[name] = neurons.of(module.options).levels
+            elif kind == "join":
+                levels[name] = module.levels(*[max(levels.values(), default=0)] * 2)
             return call(*args, **kwargs)
 
         with summary.watching(watch):
             logits, taps, _ = networks.tapped(
-                model, variables, x, ("spikes",), train=False, timesteps=timesteps
+                model, variables, x, ("spikes", "products"), train=False, timesteps=timesteps
             )
         loss = losses.time_averaged_cross_entropy(logits, labels)
         confusion = {}
@@ -60,7 +62,12 @@ def eval_step_of(model, spec, dtype, timesteps):
             "correct": (losses.correct(logits, labels) & valid).sum(dtype=jnp.int32),
             "examples": valid.sum(dtype=jnp.int32),
             "spikes": {
-                name: count(tap["spikes"], whole=levels[name] > 1) for name, tap in taps.items()
+                name: count(tap["spikes"], whole=levels[name] > 1)
+                for name, tap in taps.items() if "spikes" in tap
+            },
+            "products": {
+                name: jnp.where(valid, tap["products"], 0)
+                for name, tap in taps.items() if "products" in tap
             },
         }  # fmt: skip
 

@@ -64,7 +64,7 @@ def evaluate(program, state, feed, structure, stop=lambda: False):
       AssertionError: the batches did not cover the split exactly once.
     """
     total, confusion = {"loss": 0.0, "correct": 0, "examples": 0}, None
-    sums = {"spikes": {}, "nonzero": {}, "amount": {}}
+    sums = {"spikes": {}, "nonzero": {}, "amount": {}, "products": {}}
     pending = None
     # The host sums one batch late, so that the next is already running.
     for batch in chain(feed.evaluate(), [None]):
@@ -84,7 +84,10 @@ def evaluate(program, state, feed, structure, stop=lambda: False):
         for kind, layers in sums.items():
             for name, counted in counts[kind].items():
                 # 64 bits on the host: one layer's total can pass 2^31.
-                layers[name] = layers.get(name, 0) + counted.astype(np.int64)
+                counted = counted.astype(np.int64)
+                layers[name] = layers.get(name, 0) + (
+                    int(counted.sum()) if kind == "products" else counted
+                )
     if total["examples"] != feed.examples:  # no assert: python -O must not skip it
         raise AssertionError(f"{total['examples']} of {feed.examples} examples were evaluated")
     variables = (state.params, state.batch_stats)
@@ -232,8 +235,9 @@ def format_operations(values):
         }
 
     energy, rows = values["energy"], values["operations"]
-    shown = [row for row in rows if row["kind"] in ("conv", "linear")]
-    rest = [row for row in rows if row["kind"] not in ("conv", "linear")]
+    own_line = ("conv", "linear", "attention")
+    shown = [row for row in rows if row["kind"] in own_line]
+    rest = [row for row in rows if row["kind"] not in own_line]
     width = max(len(row["name"]) for row in [*rows, {"name": "norms and pools"}])
     columns = "".join(
         f"  {rule + ' MACs':>16}  {'ACs':>16}  {'uJ':>10}" for rule in ("paper", "exact")
