@@ -2,12 +2,12 @@
 
 `paper` counts as the tools behind the paper's Table III do. FLOPs by thop: multiply-accumulates of
 convolutions and linear layers without their bias, 4 for each value a norm gives, 1 for each an
-average pool gives, none for a max pool, the window's size and 1 for each of a global one. MACs and ACs by SyOPs: the
-same with bias, 2 for each value a norm takes, 1 for each a pool takes, neurons free; what takes
-spikes counts as accumulates, times the mean of its input, all else as multiply-accumulates. All
-timesteps count, the first convolution of a static image too; a linear layer's bias alone counts
-once a call, as SyOPs has it, and all timesteps are one call. What attention multiplies is added by
-both rules as multiply-accumulates, and to the FLOPs.
+average pool gives, none for a max pool, the window's size and 1 for each of a global one. MACs and
+ACs by SyOPs: the same with bias, 2 for each value a norm takes, 1 for each a pool takes, neurons
+free; what takes spikes counts as accumulates, times the mean of its input, all else as
+multiply-accumulates. All timesteps count, the first convolution of a static image too; a linear
+layer's bias alone counts once a call, as SyOPs has it, and all timesteps are one call. What
+attention multiplies is added by both rules as multiply-accumulates, and to the FLOPs.
 
 `exact` counts synaptic operations as NeuroBench does (effective ACs and MACs): for each value that
 is not zero, the synapses it drives, borders and strides as they are; an AC where it is a spike, as
@@ -37,10 +37,9 @@ class Operation(NamedTuple):
 
     name: str
     kind: str  # conv, linear, norm, membrane_norm, pool, attention
-    source: (
-        str | None
-    )  # what gives the spikes that it takes as they are: a neuron layer, a max pool
-    #                     or a join; None: real numbers
+    # What gives the spikes that it takes as they are: a neuron layer, a max pool or a join of
+    # branches; None: real numbers.
+    source: str | None
     levels: int  # the largest of those spikes; 0: they are reals
     inputs: int  # values it takes
     flops: int  # paper

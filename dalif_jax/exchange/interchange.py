@@ -179,9 +179,16 @@ class _Graph:
 
     def sum(self, name, sources):
         """What comes from several nodes as one."""
+        sources = [s if self.factor[s] == 1 else self.scaled(f"{s}/mean", s) for s in sources]
         weight = np.eye(self.shapes[sources[0]][0])[:, :, None, None]
         bias = np.zeros(len(weight))
         return self._conv(name, sources, weight, bias, 1, 0, self.shapes[sources[0]])
+
+    def scaled(self, name, source):
+        """What a pool gives with its factor, where no weights follow."""
+        shape = self.shapes[source]
+        weight = self.factor[source] * np.eye(shape[0])[:, :, None, None]
+        return self._conv(name, source, weight, np.zeros(shape[0]), 1, 0, shape)
 
     def fire(self, neuron, source):
         """Neurons behind what no weights scale: a sum, a pool."""

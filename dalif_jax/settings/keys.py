@@ -28,10 +28,8 @@ def get_config():
     #                          plif, glif, alif, klif, lsg, ltmd, mlf, liaf, diet, bdett, imlif,
     #                          residue, analog
     config.norm = "batch"  # batch, tdbn, none
-    config.attention = (
-        "none"  # on the current before a neuron, or where the network has it: ta, ma,
-    )
-    #                            asa, pfa
+    config.attention = "none"  # ta, ma, asa, pfa: on currents before neurons, or where the network
+    #                            has it
     config.loss = "cross_entropy"  # of the averaged logits; tet: of each timestep's; mse: of rates;
     #                                im, recdis, ltmd
     config.dataset = "cifar10"  # digits, cifar10 100, imagenet; events: see below; one's own:

@@ -14,9 +14,10 @@ def eval_step_of(model, spec, dtype, timesteps):
 
     `loss` (of the time-averaged logits, whatever the run's), `correct`, `examples`; int32 counts
     [H, W], summed over batch, time and channels: `spikes` {neuron layer}, the sum of what it gave
-    where that is integers, else how many are not zero, and `nonzero` {convolution or linear layer},
-    the values of its input that are not zero; `amount`, their sums where neurons give integers
-    above 1; `products` {attention between spikes}, [B], its products of two. `confusion` int32 [right class, answer], up to CONFUSION_UP_TO classes.
+    where that is integers, else how many are not zero, and `nonzero` {convolution, linear layer or
+    pool}, the values of its input that are not zero; `amount`, their sums where there are integers
+    above 1; `products` {attention between spikes}, [B], those of two spikes. `confusion` int32
+    [right class, answer], up to CONFUSION_UP_TO classes.
     """
 
     def eval_step(state, images, labels, indices, valid):
