@@ -280,5 +280,7 @@ class Neuron(Layer):
 
 if __name__ == "__main__":
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    kinds = {"step": Step, "events": Events, "neuron": Neuron, "layer": Layer}
+    from jax_models import Model
+
+    kinds = {"step": Step, "events": Events, "neuron": Neuron, "layer": Layer, "model": Model}
     serve(lambda spec: kinds["events" if spec.get("network") == "vgg11" else spec["kind"]](spec))

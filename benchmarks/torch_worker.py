@@ -220,4 +220,7 @@ class Layer(Neuron):
 
 
 if __name__ == "__main__":
-    serve(lambda spec: {"step": Step, "neuron": Neuron, "layer": Layer}[spec["kind"]](spec))
+    from torch_models import Model
+
+    kinds = {"step": Step, "neuron": Neuron, "layer": Layer, "model": Model}
+    serve(lambda spec: kinds[spec["kind"]](spec))

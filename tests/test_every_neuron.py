@@ -23,6 +23,8 @@ EVERY = {
     "diet": {"surrogate": "bell"},
     "bdett": {"surrogate": "triangle"},
     "imlif": {"threshold": 0.5},
+    "residue": {"threshold": 0.3, "surrogate_width": 0.5},
+    "analog": {"threshold": 0.3, "surrogate_width": 0.5},
     "folded": {},
     "relu": {},
     **{name: {} for name in ("dalif", "lif", "tied", "baseline", "spatial", "temporal", "both",

@@ -142,6 +142,17 @@ def test_ltmd_by_its_worked_numbers(x64):
     assert losses.symmetric_divergence(pair[0], pair[0])[0] == 0.0
 
 
+def test_the_error_of_rates_by_hand(x64):
+    """Rates 0.5, 0.25 and 1 to the target 0, 1, 0."""
+    spikes = jnp.asarray([[[1, 0, 1], [0, 1, 1], [1, 0, 1], [0, 0, 1]]], jnp.float64)
+    expected = (0.5**2 + 0.75**2 + 1) / 3
+    labels = jnp.array([1])
+    np.testing.assert_allclose(losses.rate_error(spikes, labels), [expected], rtol=1e-12)
+    loss = losses.LOSSES["mse"]
+    given = loss.function(losses.options("mse"), spikes, labels, {}, 0.0)
+    np.testing.assert_allclose(given, [expected], rtol=1e-12)
+
+
 def test_moderate_dropout_holds_one_mask_over_time_and_keeps_the_mean(x64):
     rng = np.random.default_rng(0)
     x = jnp.asarray((rng.uniform(size=(64, 4, 200)) < rng.uniform(size=200)).astype(float))

@@ -71,6 +71,22 @@ WORKED = {
         "mlf", {}, None, [0.7, 1.5, 2.7, 0.5],
         [0.7, 1.5, 2.7, 0.5], [1, 2, 3, 0], {"x": [1.5, 2.0, 0.0, 4.0]},
     ),
+    "residue, TA's cell": (
+        "residue", {"threshold": 0.3, "surrogate_width": 0.5}, None, [0.5, 0.1, 0.4],
+        [0.5, 0.19, 0.457], [1, 0, 1], {},
+    ),
+    "analog, TA's cell as LIAF": (
+        "analog", {"threshold": 0.3, "surrogate_width": 0.5}, None, [0.5, 0.1, 0.4],
+        [0.5, 0.19, 0.457], [0.5, 0.19, 0.457], {},
+    ),
+    "lif, ASA's cell": (
+        "lif", {"alpha": 1.0, "beta": 0.3, "threshold": 0.3, "surrogate_width": 0.5}, None,
+        [0.5, 0.1, 0.4], [0.5, 0.1, 0.43], [1, 0, 1], {},
+    ),
+    "lif, MS-ResNet's": (
+        "lif", {"threshold": 0.5, "detach_reset": True}, None, [0.4, 0.45, 0.6, 0.2],
+        [0.4, 0.55, 0.6, 0.2], [0, 1, 1, 0], {},
+    ),
     "mlf, which carries on": ("mlf", {}, None, [2.0] * 3, [2.0] * 3, [2, 2, 3], {}),
     "klif": (
         "klif", {"surrogate": "arctan"}, {"k": 1.5}, [1.0, 0.8, -2.0, 1.8],
