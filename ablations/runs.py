@@ -133,9 +133,10 @@ def series(given, rest, settings):
 
 
 def command_of(given, rest, name, seed, keys):
-    """(workdir, command) of one run."""
+    """(workdir, command) of one run; `named`: the setting is a recipe of that name in the file."""
     keys = [*rest, *keys, f"--config.seed={seed}"]
-    return given.workdir / name / f"seed{seed}", ["train.py", "--config", given.config, *keys]
+    recipe = f"{given.config}:{name}" if getattr(given, "named", False) else given.config
+    return given.workdir / name / f"seed{seed}", ["train.py", "--config", recipe, *keys]
 
 
 def finished(workdir, command):

@@ -1,0 +1,98 @@
+"""Every compared network for event cameras on simulated events, small enough for two cores.
+
+    python train.py --config configs/event_systems.py:three_conv_ta --workdir runs/three_conv_ta
+
+Each is a line of SYSTEMS: its network, neuron, attention, loss and optimizer, on the digits before a
+simulated camera (configs/digits_dvs.py), frames resized to what the network takes. What differs
+from the published network for want of pixels or time, fewer pools or narrower layers, stands in the
+line; configs/table1/ and configs/table2/ have the recipes. docs/systems.md says what was measured.
+"""
+
+from configs.digits_dvs import get_config as digits_dvs
+
+IF = {
+    "neuron": "lif", "alpha": 1.0, "beta": 1.0, "surrogate": "arctan", "detach_reset": True,
+}  # fmt: skip
+PLIF = {"neuron": "plif", "surrogate": "arctan", "detach_reset": True}
+TET = {"neuron": "lif", "beta": 0.5, "surrogate": "triangle"}
+CELL = {"neuron": "residue", "threshold": 0.3, "surrogate_width": 0.5}
+RATES = {"loss": "mse", "optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 0.0}
+TDBN = {"neuron": "lif", "threshold": 0.5, "norm": "tdbn"}
+# Its network without the pools that 16 pixels have no room for.
+SEW_7 = {"model": "net_7b", "model_options": {"blocks": ((32, 1),) * 3 + ((32, 2),) * 4}}
+WIDE_7 = ((64, 1),) * 3 + ((64, 2),) + ((128, 2),) * 3
+THREE = {"model": "three_conv"} | RATES
+PLIFNET = {"model": "plifnet_gesture", "frame_size": 32, "resize": "bilinear"} | PLIF | RATES
+
+SYSTEMS = {
+    "sew_7b": PLIF | SEW_7,
+    "sew_7b_and": PLIF | SEW_7 | {
+        "model_options": SEW_7["model_options"] | {"join": "and"}, "zero_init_residual": True,
+    },
+    "sew_7b_iand": PLIF | SEW_7 | {"model_options": SEW_7["model_options"] | {"join": "iand"}},
+    "sew_widenet": PLIF | {"model": "widenet_7b", "model_options": {"blocks": WIDE_7}},
+    "glif_widenet": {
+        "model": "widenet_7b_glif", "neuron": "glif", "per_channel": True, "threshold": 0.5,
+    },
+    "mlf_dsresnet": {
+        "model": "ds_resnet20_gesture", "neuron": "mlf", "threshold": 0.6, "norm": "tdbn",
+        "norm_options": {"summed_scale": 1.0, "epsilon_outside": True},
+    },
+    "tdbn_resnet17": TDBN | {
+        "model": "resnet17", "model_options": {"widths": (32, 64, 128, 256), "stem": ((3, 32, 1),)},
+    },
+    "tet_vggsnn": TET | {
+        "model": "vggsnn", "loss": "tet", "loss_options": {"weight": 0.001}, "optimizer": "adam",
+        "learning_rate": 1e-3, "weight_decay": 0.0,
+        "model_options": {"layers": (32, 64, "P", 128, 128, "P", 256, 256, "P", 256, 256, "P")},
+    },
+    "pfa_vgg": RATES | {
+        "model": "vggsnn", "neuron": "lif", "alpha": 0.5, "beta": 0.5, "surrogate": "arctan",
+        "detach_reset": True, "attention": "pfa",
+        "model_options": {
+            "layers": (32, 64, "P", 128, 128, "P", 256, 256, "P", 256, 256, "P"),
+            "conv_bias": False, "pool_attention": True, "head_neuron": True,
+        },
+    },
+    "plifnet": PLIFNET,
+    "plifnet_dvs": PLIFNET | {"model": "plifnet_dvs", "frame_size": 16, "resize": "sum"},
+    "ma_plifnet": PLIFNET | {"attention": "ma", "attention_options": {"time_reduction": 2}},
+    "asa_plifnet": PLIFNET | {
+        "attention": "asa", "model_options": {"head_bias": True, "dropout": (0.0, 0.0)},
+    },
+    "three_conv": THREE | CELL,
+    "three_conv_ta": THREE | CELL | {"attention": "ta", "attention_options": {"reduction": 2}},
+    "three_conv_ma": THREE | CELL | {"attention": "ma", "attention_options": {"time_reduction": 2}},
+    "three_conv_asa": THREE | {
+        "neuron": "lif", "alpha": 1.0, "beta": 0.3, "threshold": 0.3, "surrogate_width": 0.5,
+        "attention": "asa", "model_options": {"head_norm": False, "dropout": 0.1},
+    },
+    "three_conv_liaf": THREE | CELL | {"neuron": "analog"},
+    "three_conv_liaf_ta": THREE | CELL | {
+        "neuron": "analog", "attention": "ta", "attention_options": {"reduction": 2},
+    },
+    "five_conv_ta": CELL | RATES | {
+        "model": "five_conv", "frame_size": 64, "resize": "bilinear", "attention": "ta",
+        "attention_options": {"reduction": 2}, "model_options": {
+            "layers": ((16, 2), (32, 2), (64, 2), (128, 2), (256, 4)),
+        },
+    },
+    "sts_transformer": TET | {
+        "model": "sts_transformer", "frame_size": 32, "resize": "bilinear", "loss": "tet",
+        "loss_options": {"weight": 0.001}, "optimizer": "adamw", "learning_rate": 1e-2,
+        "weight_decay": 1e-4,
+    },
+    "dalif_7b": {"model": "net_7b", "model_options": SEW_7["model_options"]},
+}  # fmt: skip
+
+
+def get_config(name="three_conv_ta"):
+    if name not in SYSTEMS:
+        raise ValueError(f"no system {name!r}; known: {', '.join(SYSTEMS)}")
+    config = digits_dvs()
+    for key, value in SYSTEMS[name].items():
+        if isinstance(value, dict):
+            config[key].update(value)
+        else:
+            config[key] = value
+    return config
