@@ -2,7 +2,7 @@
 
     python train.py --config configs/event_systems.py:three_conv_ta --workdir runs/three_conv_ta
 
-Each is a line of SYSTEMS: its network, neuron, attention, loss and optimizer, on the digits before a
+Each is a line of SYSTEMS: network, neuron, attention, loss and optimizer, on the digits before a
 simulated camera (configs/digits_dvs.py), frames resized to what the network takes. What differs
 from the published network for want of pixels or time, fewer pools or narrower layers, stands in the
 line; configs/table1/ and configs/table2/ have the recipes. docs/systems.md says what was measured.

@@ -98,8 +98,8 @@ def test_augmentation_of_an_example_depends_on_its_key_alone():
     for i in range(4):
         alone = augment_events(keys[i], batch[i], ops, cutout_size=4)
         np.testing.assert_array_equal(every[i], alone)
-    with pytest.raises(ValueError, match="unknown augment 'crop'; known: flip, roll, nda"):
-        augment_events(keys[0], batch[0], ("crop",))
+    with pytest.raises(ValueError, match="unknown augment 'cutout'; known: flip, roll, nda, crop"):
+        augment_events(keys[0], batch[0], ("cutout",))
 
 
 def program_of(devices=None, **keys):
@@ -167,4 +167,4 @@ def test_events_with_every_augmentation_are_the_same_on_one_and_eight_devices(x6
 
 
 def test_the_table_of_operations_is_the_order_of_application():
-    assert list(event_augment.EVENT_AUGMENTS) == ["flip", "roll", "nda"]
+    assert list(event_augment.EVENT_AUGMENTS) == ["flip", "roll", "nda", "crop"]

@@ -34,7 +34,7 @@ ONLY_IN = {
     "tensorboardX": ["runs.runlog"],
     "sklearn": ["data.sets", "data.events.moving_digits"],
     "tonic": ["data.events.events", "data.events.recordings"],
-    "joblib": ["data.events.frames", "data.feed"],
+    "joblib": ["data.events.conversion", "data.feed"],
     "filelock": ["data.events.frames", "runs.command"],
     "tensorflow_datasets": ["data.records"],
     "google_crc32c": ["data.records"],

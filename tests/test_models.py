@@ -266,7 +266,7 @@ def test_attention_that_needs_every_timestep_does_not_stream(monkeypatch):
     assert model.apply(variables, x).shape == (1, 2, 10)
     with pytest.raises(ValueError, match="attention=whole does not stream: it averages over time"):
         networks.stream(model, variables, {}, x[:, 0])
-    with pytest.raises(ValueError, match="unknown attention .none at all.; known: none, ta, "):
+    with pytest.raises(ValueError, match=r"unknown attention .none at all.; known: none, ta, "):
         networks.build("tiny", 10, attention="none at all")
     with pytest.raises(ValueError, match="model=tiny has no option 'depth'; its own are: stem"):
         networks.build("tiny", 10, depth=3)

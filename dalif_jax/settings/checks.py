@@ -8,12 +8,18 @@ from dalif_jax import attention, losses, networks, norms
 from dalif_jax.data import sets
 from dalif_jax.data.augment import AUGMENTS
 from dalif_jax.data.events.event_augment import EVENT_AUGMENTS
-from dalif_jax.data.events.events import RESIZES, SPLITS_BY
+from dalif_jax.data.events.events import RESIZES, SPLITS_BY, VALUES
 from dalif_jax.data.sets import SPECS
 from dalif_jax.neurons import NEURONS
 from dalif_jax.settings.keys import OPTIMIZERS, PERIODIC, PIECES, SCHEDULES
 from dalif_jax.settings.keys import get_config as base_config
-from dalif_jax.settings.pieces import ConfigError, check_own, check_pieces, did_you_mean
+from dalif_jax.settings.pieces import (
+    ConfigError,
+    check_own,
+    check_pieces,
+    did_you_mean,
+    neuron_options,
+)
 
 # fmt: off
 NAMES = {
@@ -22,7 +28,7 @@ NAMES = {
     "dtype": ("float32", "bfloat16", "float64"), "schedule": SCHEDULES,
     "optimizer": OPTIMIZERS,
     "rematerialize": ("auto", "on", "off"), "kernel": ("xla", "pallas"), "split_by": SPLITS_BY,
-    "resize": RESIZES,
+    "resize": RESIZES, "frame_values": VALUES,
 }
 # fmt: on
 ONECYCLE_STEPS = 4  # with fewer its rise, three tenths of them, has none
@@ -60,7 +66,8 @@ RANGES = {
     "weight_decay": FROM_0, "mixup": Range(0, 1000), "mac_pj": FROM_0,
     "ac_pj": FROM_0, "momentum": SHARE, "label_smoothing": SHARE, "ema_decay": SHARE,
     "validation_split": SHARE, "unroll": SIZE, "crop_padding": SIZE, "cutout_size": SIZE,
-    "roll_pixels": SIZE, "frame_size": Range(0, 4096), "data_workers": Range(0, 4096),
+    "roll_pixels": SIZE, "frame_ms": Range(0, 1e6), "train_timesteps": Range(0, 10_000),
+    "test_slices": Range(0, 1000), "frame_size": Range(0, 4096), "data_workers": Range(0, 4096),
 }
 # fmt: on
 
@@ -103,8 +110,10 @@ def validate(config, devices=1):
     if config.schedule in PERIODIC and not config.schedule_epochs:
         raise ConfigError(
             f"schedule={config.schedule} needs schedule_epochs: after how many epochs the rate "
-            "falls (step), or first reaches 0 (cosine_past_end)"
+            "falls (step, plateau), or first reaches 0 (cosine_past_end)"
         )
+    if spec.events:
+        _check_frames(config)
     _check_sizes(config, spec)
     _check_batches(config, devices)
     for piece in PIECES:
@@ -125,6 +134,37 @@ def spec_of(config):
         return sets.spec(config.dataset, 0, config.found.to_dict())
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"dataset={config.dataset}: found={config.found} is no set") from error
+
+
+def _check_frames(config):
+    """Of event cameras: what of a recording is shown."""
+    if config.frame_ms and config.split_by != "time":
+        raise ConfigError(
+            f"frame_ms={config.frame_ms:g} is for split_by=time: frames of equally many events "
+            "have no duration"
+        )
+    if config.frame_ms and config.frame_ms < 0.001:
+        raise ConfigError(f"frame_ms={config.frame_ms:g} is below a microsecond, the unit of time")
+    if config.test_slices and not config.frame_ms:
+        raise ConfigError(
+            f"test_slices={config.test_slices} needs frame_ms, and split_by=time: how long a frame "
+            f"lasts, {config.timesteps} of which are a slice"
+        )
+    if not config.train_timesteps:
+        return
+    if config.train_timesteps >= config.timesteps:
+        raise ConfigError(
+            f"train_timesteps={config.train_timesteps} must be below timesteps={config.timesteps}: "
+            "so many frames are drawn of those"
+        )
+    numbers = NEURONS[config.neuron].numbers(neuron_options(config))
+    tied = [f"neuron={config.neuron}"] * any("timestep" in n.per for n in numbers.values())
+    tied += [f"attention={config.attention}"] * (config.attention != "none")
+    if tied:
+        raise ConfigError(
+            f"train_timesteps={config.train_timesteps}: {tied[0]} has numbers for each of "
+            f"{config.timesteps} timesteps, and cannot be trained on fewer"
+        )
 
 
 def _check_flip(dataset):

@@ -35,8 +35,9 @@ def frame_settings(config):
     if not spec.events:
         return None
     return FrameSettings(
-        config.timesteps, spec.shape[:2], config.split_by, config.resize, config.skip_bad
-    )
+        0 if config.test_slices else config.timesteps, spec.shape[:2], config.split_by,
+        config.resize, config.skip_bad, config.frame_ms, config.frame_values,
+    )  # fmt: skip
 
 
 def load_data(config):

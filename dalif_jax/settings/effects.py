@@ -81,11 +81,13 @@ EFFECTS = {
     "deterministic": (lambda _, platform: platform in _GPU, "only GPUs differ from run to run"),
     "zero_init_residual": (
         lambda c, _: "zero_init" in networks.own_options(c.model),
-        "the network has no residual branch",
+        "the network has no residual branch, or says itself how it starts",
     ),
     "warmup_epochs": (lambda c, _: c.schedule != "onecycle", "schedule=onecycle has its own rise"),
     "schedule_epochs": (lambda c, _: c.schedule in PERIODIC, "the schedule has no such period"),
-    "schedule_factor": (lambda c, _: c.schedule == "step", "only schedule=step falls by a factor"),
+    "schedule_factor": (
+        lambda c, _: c.schedule in ("step", "plateau"), "only step and plateau fall by a factor",
+    ),
     "momentum": (lambda c, _: c.optimizer == "sgd", "Adam's kind has its own averages"),
     "nesterov": (
         lambda c, _: c.momentum > 0 and c.optimizer == "sgd", "momentum is 0, or not SGD's"
@@ -97,7 +99,13 @@ EFFECTS = {
     ),
     "roll_pixels": (lambda c, _: _augments(c, "roll"), "'roll' is not in augment"),
     "mixup": (lambda c, _: c.batch_size > c.accumulate, "a batch of one has nobody to mix with"),
-    "split_by": _EVENTS, "resize": _EVENTS, "skip_bad": _EVENTS,
+    **{
+        key: _EVENTS
+        for key in (
+            "split_by", "resize", "skip_bad", "frame_ms", "frame_values", "train_timesteps",
+            "test_slices",
+        )
+    },
     "cache_dir": (
         lambda c, _: spec_of(c).events or spec_of(c).streamed,
         "nothing of the data set is cached",

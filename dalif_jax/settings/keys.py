@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 # The schedules that are followed for `schedule_epochs` at a time, and all of them.
-PERIODIC = ("step", "cosine_past_end")
+PERIODIC = ("step", "cosine_past_end", "plateau")
 SCHEDULES = ("cosine", "onecycle", "constant", *PERIODIC)
 OPTIMIZERS = ("sgd", "adam", "adamw", "amsgrad")
 # What research changes: each is a key that names one of a table.
@@ -77,9 +77,11 @@ def get_config():
     config.batch_size = 128  # of a step, over all devices
     config.accumulate = 1  # parts of a batch worked through one by one, where it does not fit
     config.learning_rate = 0.1
-    config.schedule = "cosine"  # to 0 over all steps; onecycle; constant; step; cosine_past_end
-    config.schedule_epochs = 0  # step: between falls; cosine_past_end: to the first end
-    config.schedule_factor = 0.1  # step: what the rate falls to each time
+    config.schedule = "cosine"  # to 0 over all steps; onecycle; constant; step; cosine_past_end;
+    #                             plateau: falls where an epoch's loss does not
+    config.schedule_epochs = 0  # step: between falls; cosine_past_end: to the first end; plateau:
+    #                             how many without a lower loss are let pass
+    config.schedule_factor = 0.1  # step, plateau: what the rate falls to each time
     config.warmup_epochs = 0.0  # linear from 0, before the cosine
     config.momentum = 0.9
     config.nesterov = False
@@ -98,10 +100,18 @@ def get_config():
     config.data_workers = 0  # processes that decode ImageNet, 0: threads of this one
 
     # Event cameras: digits_dvs, nmnist, cifar10dvs, dvsgesture, dvsgesture_tonic. Recordings become
-    # `timesteps` frames once, kept on disk. Augmentation: flip, roll, nda, one draw a recording.
+    # `timesteps` frames once, kept on disk. Augmentation: crop, flip, roll, nda, one draw a
+    # recording.
     config.frame_size = 0  # side in pixels, 0: cifar10dvs 64, else the sensor's; imagenet 224
     config.split_by = "number"  # a frame's share of the recording: number of events, time
-    config.resize = "sum"  # of events, conserves counts; bilinear, of the sensor's frames
+    config.frame_ms = (
+        0.0  # split_by=time: a frame lasts so long, from the first event; 0: its share
+    )
+    config.resize = "sum"  # of events, conserves counts; of frames: bilinear, area, antialias
+    config.frame_values = "counts"  # 8bit: each frame over its largest count, in 256 levels to 1
+    config.train_timesteps = 0  # > 0: each step trains on so many frames, drawn in order
+    config.test_slices = 0  # > 0: trained on a random run of frames of frame_ms each; tested on so
+    #                         many, spread evenly, and right where more than half are
     config.roll_pixels = 5  # largest shift of roll
     config.skip_bad = False  # leave out and count recordings that cannot be used
     config.partial_data = False  # take what recordings, or images of ImageNet, there are

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from dalif_jax.data.augment import augment, normalize
-from dalif_jax.data.events.event_augment import augment_events
+from dalif_jax.data.events.event_augment import augment_events, random_frames, random_slice
 from dalif_jax.training.state import AUGMENT, MIXUP, seed_key
 
 
@@ -32,11 +32,18 @@ class Batches(NamedTuple):
 
 def batches_of(config, spec, steps_per_epoch, sharded):
     """The Batches of a config."""
-    keys = {"ops": config.augment, "cutout_size": config.cutout_size}
+    keys = {"ops": config.augment, "cutout_size": config.cutout_size,
+            "crop_padding": config.crop_padding}  # fmt: skip
     if spec.events:
-        augment_one = functools.partial(augment_events, roll_pixels=config.roll_pixels, **keys)
+
+        def augment_one(key, frames):
+            if config.test_slices:
+                frames = random_slice(key, frames, config.timesteps)
+            if config.train_timesteps:
+                frames = random_frames(key, frames, config.train_timesteps)
+            return augment_events(key, frames, roll_pixels=config.roll_pixels, **keys)
     else:
-        augment_one = functools.partial(augment, crop_padding=config.crop_padding, **keys)
+        augment_one = functools.partial(augment, **keys)
     return Batches(
         spec, jnp.dtype(config.dtype), config.seed, config.batch_size, config.accumulate,
         steps_per_epoch, config.mixup, augment_one, sharded,

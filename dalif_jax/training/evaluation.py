@@ -63,7 +63,7 @@ def evaluate(program, state, feed, structure, stop=lambda: False):
       Interrupted: `stop` said so.
       AssertionError: the batches did not cover the split exactly once.
     """
-    total, confusion = {"loss": 0.0, "correct": 0, "examples": 0}, None
+    total, confusion = {"loss": 0.0, "correct": 0, "examples": 0, "shown": 0}, None
     sums = {"spikes": {}, "nonzero": {}, "amount": {}, "products": {}}
     pending = None
     # The host sums one batch late, so that the next is already running.
@@ -96,7 +96,7 @@ def evaluate(program, state, feed, structure, stop=lambda: False):
         structure.timesteps,
         **sums,
         neurons={name: layer.neurons for name, layer in structure.neurons.items()},
-        examples=total["examples"],
+        examples=total["shown"],
         parameters=sum(leaf.nbytes for leaf in jax.tree.leaves(variables)),
         mac_pj=structure.mac_pj,
         ac_pj=structure.ac_pj,
@@ -105,7 +105,7 @@ def evaluate(program, state, feed, structure, stop=lambda: False):
         "accuracy": total["correct"] / total["examples"],
         "loss": total["loss"] / total["examples"],
         "examples": total["examples"],
-        "layers": layer_records(state, structure, sums["spikes"], total["examples"]),
+        "layers": layer_records(state, structure, sums["spikes"], total["shown"]),
         "operations": energy.pop("layers"),
         "energy": energy,
         "confusion": None if confusion is None else confusion.tolist(),

@@ -37,6 +37,9 @@ def look_inside(state, image, config, layers):
     model = build_model(config)
     asked = ("spikes", "membrane", "threshold")
 
+    if spec.events:
+        image = image[: config.timesteps]  # of a set of whole recordings, the first slice
+
     @jax.jit
     def forward(params, stats, image):
         logits, taps, _ = networks.tapped(

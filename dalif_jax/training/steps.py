@@ -39,6 +39,7 @@ from dalif_jax.training.state import (
 )
 from dalif_jax.training.updates import (
     constraint_of,
+    fallen,
     make_optimizer,
     make_schedule,
     numbers_of,
@@ -96,7 +97,7 @@ def make_program(config, steps_per_epoch, mesh):
     model = build_model(config, mesh)
     schedule = make_schedule(config, steps_per_epoch)
     kind, numbers = neurons.NEURONS[config.neuron], numbers_of(model, config, spec.shape)
-    optimizer = make_optimizer(config, schedule, numbers)
+    optimizer = make_optimizer(config, schedule, numbers, steps_per_epoch)
     replicated = NamedSharding(mesh, PartitionSpec())
     sharded = NamedSharding(mesh, PartitionSpec("data"))
     order_sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
@@ -106,7 +107,8 @@ def make_program(config, steps_per_epoch, mesh):
     batches = batches_of(config, spec, steps_per_epoch, sharded)
     platform = mesh.devices.flat[0].platform
     forward = forward_of(
-        model, config.timesteps, losses.LOSSES[config.loss], loss_options(config),
+        model, config.train_timesteps or config.timesteps, losses.LOSSES[config.loss],
+        loss_options(config),
         remakes(config.rematerialize, platform),
     )  # fmt: skip
     update = update_of(optimizer, config.ema_decay, constraint_of(kind.constrain, numbers))
@@ -134,7 +136,7 @@ def make_program(config, steps_per_epoch, mesh):
             in_shardings=(replicated, examples, examples, order_sharding),
         ),
         eval_step=jit(
-            eval_step_of(model, spec, batches.dtype, config.timesteps),
+            eval_step_of(model, spec, batches.dtype, config.timesteps, config.test_slices),
             in_shardings=(replicated, examples, examples, sharded, sharded),
         ),
         replicated=replicated,
@@ -248,12 +250,12 @@ def train_step_of(batches, gradient, update, schedule, platform):
                 one, state.batch_stats, jnp.arange(batches.parts), unroll=unroll
             )
             loss, accuracy, grads = jax.tree.map(lambda a: a.mean(0), each)
-        params, opt_state, ema = update(state, grads)
+        params, opt_state, ema = update(state, grads, loss)
         metrics = {
             "loss": loss,
             "accuracy": accuracy,
             "grad_norm": optax.tree.norm(grads),
-            "learning_rate": schedule(state.step),
+            "learning_rate": schedule(state.step) * fallen(opt_state),
             "finite": {"running statistics": finite(batch_stats), "gradient": finite(grads)},
         }
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics

@@ -22,7 +22,7 @@ def make_schedule(config, steps_per_epoch):
     warmup = min(round(config.warmup_epochs * steps_per_epoch), total - 1)
     if config.schedule == "onecycle":
         curve, warmup = optax.cosine_onecycle_schedule(total, config.learning_rate), 0
-    elif config.schedule == "constant":
+    elif config.schedule in ("constant", "plateau"):
         curve = optax.constant_schedule(config.learning_rate)
     elif config.schedule == "step":
         every = config.schedule_epochs * steps_per_epoch
@@ -69,9 +69,10 @@ def weights_only(params):
     }
 
 
-def make_optimizer(config, schedule, numbers=None):
+def make_optimizer(config, schedule, numbers=None, steps_per_epoch=1):
     """SGD with momentum, or one of Adam's kind; weight decay is added to the gradient before, with
-    adamw to the step.
+    adamw to the step. With schedule=plateau the rate falls by a factor once `schedule_epochs` + 1
+    epochs in a row have not lowered the training loss by a ten thousandth, as PyTorch's does.
 
     Args:
       numbers: {layer: {name: neurons.Number}}, whose learning rates and decay are as each says.
@@ -98,7 +99,21 @@ def make_optimizer(config, schedule, numbers=None):
             return _said(params, numbers, none, lambda number: number.rate == rate)
 
         steps.append(optax.masked(optax.scale(rate), slower))
-    return optax.chain(*steps)
+    if config.schedule == "plateau":
+        steps.append(
+            optax.contrib.reduce_on_plateau(
+                config.schedule_factor, config.schedule_epochs + 1, rtol=1e-4,
+                accumulation_size=steps_per_epoch,
+            )
+        )  # fmt: skip
+    return optax.with_extra_args_support(optax.chain(*steps))
+
+
+def fallen(opt_state):
+    """What schedule=plateau has made of the learning rate, a share of it; 1 without."""
+    kind = optax.contrib.ReduceLROnPlateauState
+    leaves = jax.tree.leaves(opt_state, is_leaf=lambda leaf: isinstance(leaf, kind))
+    return next((leaf.scale for leaf in leaves if isinstance(leaf, kind)), 1.0)
 
 
 def _said(params, numbers, otherwise, word):
@@ -141,10 +156,10 @@ def constraint_of(constrain, layers):
 
 
 def update_of(optimizer, ema_decay, constrain):
-    """(state, gradient) -> (params, opt_state, ema) after a step."""
+    """(state, gradient, loss) -> (params, opt_state, ema) after a step."""
 
-    def update(state, grads):
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    def update(state, grads, loss):
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, value=loss)
         params = optax.apply_updates(state.params, updates)
         if constrain is not None:
             params = constrain(params)

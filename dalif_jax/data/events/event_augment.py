@@ -7,7 +7,7 @@ recording's result depends on its key alone, as that of an image does (`data/aug
 import jax
 import jax.numpy as jnp
 
-from dalif_jax.data.augment import cutout, random_flip
+from dalif_jax.data.augment import cutout, random_crop, random_flip
 
 # The operations of `nda` and the largest value of each, as the public code of CIFAR10-DVS recipes
 # has them: a share of the height, pixels, degrees. NDA: Li et al. 2022, arXiv 2203.06145.
@@ -65,23 +65,59 @@ def warp(frames, matrix):
     return jnp.where(inside[:, :, None], moved, jnp.zeros((), frames.dtype))
 
 
-# name -> fn(key, frames, roll_pixels, cutout_size), applied in this order. A name's place is also
-# its stream of random numbers: append, never reorder.
+def crop(key, frames, padding):
+    """A window of the frames' own size out of frames padded with nothing, the same for all."""
+    together = jnp.moveaxis(frames, 0, 2).reshape(*frames.shape[1:3], -1)
+    moved = random_crop(key, together, padding)
+    return jnp.moveaxis(moved.reshape(*frames.shape[1:3], len(frames), -1), 2, 0)
+
+
+def random_frames(key, frames, count):
+    """`count` of frames [T, H, W, C], drawn without repetition, in their order."""
+    drawn = jax.random.permutation(jax.random.fold_in(key, DRAWN), len(frames))[:count]
+    return frames[jnp.sort(drawn)]
+
+
+def filled(frames):
+    """int32: how many frames [L, H, W, C] there are until the last with any events."""
+    there = (frames != 0).any((1, 2, 3))
+    return len(frames) - jnp.argmax(there[::-1]).astype(jnp.int32)
+
+
+def random_slice(key, frames, count):
+    """`count` frames in a row of those that a recording fills of [L, H, W, C], from anywhere."""
+    starts = jnp.maximum(filled(frames) - count, 0) + 1
+    start = jax.random.randint(jax.random.fold_in(key, DRAWN), (), 0, starts, jnp.int32)
+    return jax.lax.dynamic_slice_in_dim(frames, start, count)
+
+
+def spread_slices(frames, count, slices):
+    """[slices, count, H, W, C]: slices of a recording [L, H, W, C] spread from its first frame to
+    its last, evenly."""
+    room = jnp.maximum(filled(frames) - count, 0)
+    starts = room * jnp.arange(slices, dtype=jnp.int32) // max(slices - 1, 1)
+    return jax.vmap(lambda start: jax.lax.dynamic_slice_in_dim(frames, start, count))(starts)
+
+
+DRAWN = 1000  # the stream of randomness that draws frames, beside those of the table
+# name -> fn(key, frames, roll_pixels, cutout_size, crop_padding), applied in this order. A name's
+# place is also its stream of random numbers: append, never reorder.
 EVENT_AUGMENTS = {
-    "flip": lambda key, frames, roll_pixels, cutout_size: random_flip(key, frames),
-    "roll": lambda key, frames, roll_pixels, cutout_size: roll(key, frames, roll_pixels),
-    "nda": lambda key, frames, roll_pixels, cutout_size: nda(key, frames, cutout_size),
+    "flip": lambda key, frames, roll_by, cut, pad: random_flip(key, frames),
+    "roll": lambda key, frames, roll_by, cut, pad: roll(key, frames, roll_by),
+    "nda": lambda key, frames, roll_by, cut, pad: nda(key, frames, cut),
+    "crop": lambda key, frames, roll_by, cut, pad: crop(key, frames, pad),
 }
 
 
-def augment_events(key, frames, ops, *, roll_pixels=5, cutout_size=16):
+def augment_events(key, frames, ops, *, roll_pixels=5, cutout_size=16, crop_padding=4):
     """Augment one recording; vmap it over keys and recordings.
 
     Args:
       key: a PRNG key; each operation folds its own number into it.
       frames: counts [T, H, W, 2].
       ops: names from EVENT_AUGMENTS, in any order: they are applied in the table's.
-      roll_pixels, cutout_size: pixels, see `roll` and `nda`.
+      roll_pixels, cutout_size, crop_padding: pixels, see `roll`, `nda` and `crop`.
     Returns:
       [T, H, W, 2] in the same dtype.
     Raises:
@@ -92,5 +128,6 @@ def augment_events(key, frames, ops, *, roll_pixels=5, cutout_size=16):
             raise ValueError(f"unknown augment {name!r}; known: {', '.join(EVENT_AUGMENTS)}")
     for i, (name, apply) in enumerate(EVENT_AUGMENTS.items()):
         if name in ops:
-            frames = apply(jax.random.fold_in(key, i), frames, roll_pixels, cutout_size)
+            sizes = roll_pixels, cutout_size, crop_padding
+            frames = apply(jax.random.fold_in(key, i), frames, *sizes)
     return frames

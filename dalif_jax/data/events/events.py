@@ -4,13 +4,16 @@ A recording is a structured array of EVENT, in the order of time. Frames are cou
 [T, H, W, 2], the second polarity being the brighter one (p = 1).
 """
 
+import itertools
+
 import numpy as np
 
 EVENT = np.dtype([("t", np.int64), ("x", np.int16), ("y", np.int16), ("p", np.int8)])
 LARGEST = {"t": 2**53, "x": 2**15, "y": 2**15}  # magnitudes that are kept to the unit
 JITTER = 10_000  # us by which neighbours may be out of order
 SPLITS_BY = ("number", "time")
-RESIZES = ("sum", "bilinear")
+RESIZES = ("sum", "bilinear", "area", "antialias")
+VALUES = ("counts", "8bit")
 
 
 class DataError(ValueError):
@@ -98,17 +101,26 @@ def check(events, sensor):
     return events
 
 
-def slices(events, timesteps, split_by):
+def slices(events, timesteps, split_by, frame_us=0):
     """(start, stop) of each frame's events, T pairs that cover every event once.
 
     The borders are those of `tonic.transforms.ToFrame(n_event_bins=T)` or `n_time_bins=T`, which
     leave out the remainder of the division and, by time, the last event: here the last frame has
     them. By time a frame may be empty, by number none is.
 
+    With `frame_us` a frame lasts so many microseconds, from the first event on: T of them, the last
+    ones empty where the recording is shorter and what is left of a longer one unused; where T is 0,
+    as many as it fills, at least one.
+
     Raises:
       BadRecording: fewer events than frames, or a recording shorter than T microseconds, which
         ToFrame would turn into frames of zeros.
     """
+    if frame_us:
+        times = events["t"] - events["t"][0]
+        count = timesteps or max(1, int(times[-1] // frame_us))
+        borders = np.searchsorted(times, frame_us * np.arange(count + 1))
+        return [(int(start), int(stop)) for start, stop in itertools.pairwise(borders)]
     from tonic.slicers import SliceByEventBins, SliceByTimeBins
 
     if split_by == "number":
@@ -124,43 +136,57 @@ def slices(events, timesteps, split_by):
     return [*((int(start), int(stop)) for start, stop in borders), (int(last), len(events))]
 
 
-def to_frames(events, sensor, size, timesteps, split_by="number", resize="sum"):
+def to_frames(
+    events, sensor, size, timesteps, split_by="number", resize="sum", frame_us=0, values="counts"
+):
     """Count events into frames.
 
     Args:
       events: EVENT array as `check` returns it.
       sensor: (H, W) of the camera.
       size: (H, W) of the frames.
-      timesteps: T.
+      timesteps: T; 0, with `frame_us`: as many as the recording fills.
       split_by: "number", frames of equally many events, or "time", of equal duration.
       resize: "sum", each event counts in the one pixel it falls in, so that counts are conserved;
         "bilinear", frames of the sensor's size interpolated as PyTorch's `interpolate` does
         (half-pixel centres, no antialias): means of 2x2 counts when the size is halved, a quarter
-        of the sum.
+        of the sum; "area", means of the pixels that each new one reaches into, as its adaptive
+        average pool does; "antialias", as bilinear, over as many pixels as one is made of, which
+        is how images are made smaller.
+      frame_us: duration of a frame, us; 0: the recording is split.
+      values: "counts"; "8bit": each frame divided by its own largest count and kept in 256 levels
+        from 0 to 1, as an image of it would be.
     Returns:
-      [T, H, W, 2], uint32 counts, or float32 for bilinear of another size than the sensor's.
+      [T, H, W, 2], uint32 counts, or float32 where it is resized otherwise than by sums, or 8bit.
     Raises:
       BadRecording: see `slices`.
     """
-    bilinear = resize == "bilinear" and tuple(size) != tuple(sensor)
-    height, width = sensor if bilinear else size
+    weighted = resize != "sum" and tuple(size) != tuple(sensor)
+    height, width = sensor if weighted else size
     # Pixel of the frame, exact in integers; the sensor's own when the sizes agree.
     y = events["y"].astype(np.int64) * height // sensor[0]
     x = events["x"].astype(np.int64) * width // sensor[1]
-    frame = np.empty(len(events), np.int64)
-    for t, (start, stop) in enumerate(slices(events, timesteps, split_by)):
+    cuts = slices(events, timesteps, split_by, frame_us)
+    frame, timesteps = np.empty(len(events), np.int64), len(cuts)
+    for t, (start, stop) in enumerate(cuts):
         frame[start:stop] = t
-    place = ((frame * height + y) * width + x) * 2 + events["p"]
+    last = cuts[-1][1]
+    frame, y, x, p = frame[:last], y[:last], x[:last], events["p"][:last]
+    place = ((frame * height + y) * width + x) * 2 + p
     # 64-bit counts: tonic's own are int16, which one busy pixel can pass.
     counts = np.bincount(place, minlength=timesteps * height * width * 2)
     frames = counts.reshape(timesteps, height, width, 2)
-    if not bilinear:
-        return frames.astype(np.uint32)
-    rows, columns = (interpolation(*pair) for pair in zip(sensor, size, strict=True))
-    return np.einsum("yh,thwp,xw->tyxp", rows, frames, columns, optimize=True).astype(np.float32)
+    if values == "8bit":
+        frames = frames / np.maximum(frames.max((1, 2, 3), keepdims=True), 1)
+    if weighted:
+        rows, columns = (WEIGHTS[resize](*pair) for pair in zip(sensor, size, strict=True))
+        frames = np.einsum("yh,thwp,xw->tyxp", rows, frames, columns, optimize=True)
+    if values == "8bit":
+        frames = np.rint(255 * frames) / 255
+    return frames.astype(np.float32 if weighted or values == "8bit" else np.uint32)
 
 
-def interpolation(before, after):
+def bilinear(before, after):
     """float64 [after, before]: the weights of linear interpolation, half-pixel centres."""
     centre = np.clip((np.arange(after) + 0.5) * before / after - 0.5, 0, before - 1)
     left = np.floor(centre).astype(int)
@@ -170,3 +196,25 @@ def interpolation(before, after):
     np.add.at(weights, (rows, left), 1 - (centre - left))
     np.add.at(weights, (rows, right), centre - left)
     return weights
+
+
+def area(before, after):
+    """float64 [after, before]: means of the pixels from floor(i before / after) to the ceiling of
+    where the next begins."""
+    i = np.arange(after)[:, None]
+    first, end = i * before // after, -(-(i + 1) * before // after)
+    inside = (np.arange(before) >= first) & (np.arange(before) < end)
+    return inside / inside.sum(1, keepdims=True)
+
+
+def antialias(before, after):
+    """float64 [after, before]: a triangle about the centre, as wide as `bilinear`'s where it grows
+    and before / after times as wide where it shrinks."""
+    scale = max(before / after, 1.0)
+    centre = (np.arange(after)[:, None] + 0.5) * before / after
+    far = np.abs(np.arange(before) + 0.5 - centre) / scale
+    weights = np.maximum(0.0, 1.0 - far)
+    return weights / weights.sum(1, keepdims=True)
+
+
+WEIGHTS = {"bilinear": bilinear, "area": area, "antialias": antialias}

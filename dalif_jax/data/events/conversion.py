@@ -1,0 +1,208 @@
+"""Recordings converted in parts, in as many processes as there are cores, then joined to one cache.
+
+The parts lie in `<folder>.partial`, from which a killed conversion goes on; the cache appears by
+one rename.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import time
+import zipfile
+from concurrent.futures.process import BrokenProcessPool
+
+import joblib
+import numpy as np
+
+from dalif_jax.data.events import recordings
+from dalif_jax.data.events.events import BadRecording, DataError, to_frames
+
+PART = 32  # recordings in a part
+UNSAFE = ("aedat4",)  # readers whose decoder can abort its process on a damaged file
+
+
+def convert(source, settings, about, folder, workers):
+    """Make a cache: the frames of all splits, as the whole folder or not at all.
+
+    Args:
+      source, settings, workers: as in frames.load.
+      about: what the cache is of, written beside the frames.
+      folder: where it is to be.
+    Raises:
+      DataError: as in frames.load.
+    """
+    partial = folder.with_suffix(".partial")
+    partial.mkdir(exist_ok=True)
+    jobs = [
+        (split, first, rows[first : first + PART])
+        for split, rows in source.splits.items()
+        for first in range(0, len(rows), PART)
+    ]
+    todo = [job for job in jobs if not _whole(_part(partial, *job[:2]))]
+    total = sum(about["recordings"].values())
+    done = total - _count(todo)
+    print(
+        f"converting {source.name} ({source.edition}) to {settings.timesteps or 'all their'} "
+        f"frames: {total:,} recordings, {done:,} of them done before",
+        flush=True,
+    )
+    started, fresh, crashed = time.monotonic(), _count(todo), set()
+    while todo:
+        try:
+            _convert_parts(source, settings, partial, todo, crashed, workers)
+        except BrokenProcessPool as error:
+            # A decoder that aborts takes its process with it; which file was it?
+            suspects = [tuple(json.loads(p.read_text())) for p in partial.glob("*.now")]
+            found = {key for key in suspects if _crashes(source, *key)} - crashed
+            if not found:
+                raise DataError(
+                    f"converting {source.name}: a process was killed, perhaps for want of memory; "
+                    "the parts done so far are kept, the same command goes on from them"
+                ) from error
+            crashed |= found
+        todo = [job for job in jobs if not _whole(_part(partial, *job[:2]))]
+    _join(source, settings, about, jobs, partial)
+    os.replace(partial / "whole", folder)
+    shutil.rmtree(partial)
+    seconds = time.monotonic() - started
+    print(f"converted {fresh:,} recordings in {seconds:.0f} s into {folder}", flush=True)
+
+
+def _count(jobs):
+    return sum(len(rows) for *_, rows in jobs)
+
+
+def _convert_parts(source, settings, partial, jobs, crashed, workers):
+    """Convert parts in as many processes as there are cores; shows how far it is."""
+    for left in partial.glob("*.now"):
+        left.unlink()
+    # A few parts are done in this process, unless their decoder could end it.
+    few = len(jobs) <= 2 and not any(row.reader in UNSAFE for *_, rows in jobs for row in rows)
+    run = joblib.Parallel(
+        n_jobs=1 if few else max(2, workers or joblib.cpu_count()),
+        return_as="generator_unordered",
+    )
+    total, fresh = _count(jobs), 0
+    started = printed = time.monotonic()
+    calls = (
+        joblib.delayed(_convert_part)(source, settings, partial, crashed, *job) for job in jobs
+    )
+    for count in run(calls):
+        fresh += count
+        now = time.monotonic()
+        if now - printed > 2:
+            rate, printed = fresh / (now - started), now
+            left = (total - fresh) / rate
+            print(f"  {fresh:,} of {total:,}, {rate:.0f}/s, {left:.0f} s left", flush=True)
+
+
+def _crashes(source, split, index):
+    """Whether reading a recording ends the process it is read in."""
+    try:
+        joblib.Parallel(n_jobs=2)([joblib.delayed(_try)(source.splits[split][index], source)] * 2)
+    except BrokenProcessPool:
+        return True
+    return False
+
+
+def _try(row, source):
+    with contextlib.suppress(BadRecording):
+        recordings.read(row, source)
+
+
+def _part(partial, split, first):
+    return partial / f"{split}-{first:06}.npz"
+
+
+def _whole(path):
+    """Whether a part is there and undamaged; a power cut can leave a torn file."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _convert_part(source, settings, partial, crashed, split, first, rows):
+    """Convert some recordings of a split into one part, in whatever process."""
+    frames, labels, skipped = [], [], []
+    marker = partial / f"{os.getpid()}.now"
+    for index, row in enumerate(rows, first):
+        try:
+            if (split, index) in crashed:
+                raise BadRecording("damaged: its decoder crashed")
+            if row.reader in UNSAFE:
+                marker.write_text(json.dumps((split, index)))
+            events = recordings.read(row, source)
+            frames.append(
+                to_frames(
+                    events,
+                    source.sensor,
+                    settings.size,
+                    settings.timesteps,
+                    settings.split_by,
+                    settings.resize,
+                    round(1000 * settings.frame_ms),
+                    settings.frame_values,
+                )
+            )
+            labels.append(row.label)
+        except BadRecording as error:
+            message = f"{source.name} {split} recording {index}, {row}: {error}"
+            if not settings.skip_bad:
+                raise DataError(
+                    f"{message}\nReplace the file, or set skip_bad=True to leave such recordings "
+                    "out and count them"
+                ) from error
+            skipped.append(message)
+    most = max(map(len, frames), default=1)
+    empty = np.zeros((0, most, *settings.size, 2))
+    stacked = np.stack([_filled_up(each, most) for each in frames]) if frames else empty
+    if stacked.dtype.kind == "u":
+        stacked = stacked.astype(np.min_scalar_type(int(stacked.max(initial=0))))
+    path = _part(partial, split, first)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        np.savez(file, frames=stacked, labels=np.array(labels, np.int32), skipped=skipped)
+    os.replace(temporary, path)
+    return len(rows)
+
+
+def _filled_up(frames, count):
+    """[T, H, W, 2] -> [count, H, W, 2], empty frames behind."""
+    return np.pad(frames, ((0, count - len(frames)), (0, 0), (0, 0), (0, 0)))
+
+
+def _join(source, settings, about, jobs, partial):
+    """All parts as one array a split, in partial/whole."""
+    whole = partial / "whole"
+    shutil.rmtree(whole, ignore_errors=True)
+    whole.mkdir()
+    kinds, counts, skipped, most = set(), dict.fromkeys(source.splits, 0), [], 1
+    labels = {split: [] for split in source.splits}
+    for split, first, _ in jobs:
+        with np.load(_part(partial, split, first)) as part:
+            labels[split].append(part["labels"])
+            counts[split] += len(part["labels"])
+            if len(part["labels"]):
+                kinds.add(part["frames"].dtype)
+                most = max(most, part["frames"].shape[1])
+            skipped += part["skipped"].tolist()
+    if bad := [split for split, count in counts.items() if not count]:
+        raise DataError(f"{source.name} {bad[0]}: every recording is bad, e.g. {skipped[0]}")
+    dtype = np.result_type(*kinds)
+    for split, count in counts.items():
+        shape = (count, most, *settings.size, 2)
+        array = np.lib.format.open_memmap(whole / f"{split}.npy", "w+", dtype, shape)
+        place = 0
+        for other, first, _ in jobs:
+            if other == split:
+                with np.load(_part(partial, split, first)) as part:
+                    frames = part["frames"]
+                array[place : place + len(frames), : frames.shape[1]] = frames
+                place += len(frames)
+        array.flush()
+        np.save(whole / f"{split}_labels.npy", np.concatenate(labels[split]))
+    values = about | {"examples": counts, "skipped": skipped, "dtype": dtype.name}
+    (whole / "about.json").write_text(json.dumps(values, indent=2) + "\n")
