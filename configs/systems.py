@@ -7,7 +7,12 @@ network and its recipe, which configs/table1/ has. `stand-in` marks a formula th
 see the docstring of the piece. docs/systems.md says what is certain and what was measured.
 """
 
+import functools
+from dataclasses import fields
+
+from configs.base import get_config as base
 from configs.digits import get_config as digits
+from dalif_jax import neurons
 
 SYSTEMS = {
     "dalif": {},
@@ -62,3 +67,25 @@ def get_config(name="dalif"):
     if name not in SYSTEMS:
         raise ValueError(f"no system {name!r}; known: {', '.join(SYSTEMS)}")
     return pieces(digits(), name)
+
+
+def any_neuron(recipe):
+    """A recipe's get_config that takes a neuron's name: `--config FILE.py:dalif` is its network,
+    data and schedule with the neuron as the paper has it."""
+
+    @functools.wraps(recipe)
+    def get_config(neuron=""):
+        config = recipe()
+        if not neuron:
+            return config
+        if neuron not in neurons.NEURONS:
+            raise ValueError(f"no neuron {neuron!r}; known: {', '.join(neurons.NEURONS)}")
+        every = {f.name for kind in neurons.NEURONS.values() for f in fields(kind.options)}
+        plain = base()
+        for key in every - {"name", "fused", "unroll"}:
+            if key in plain:
+                config[key] = plain[key]
+        config.neuron, config.neuron_options = neuron, plain.neuron_options
+        return config
+
+    return get_config

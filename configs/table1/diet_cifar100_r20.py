@@ -8,9 +8,11 @@ which starts from a trained network of rectified units: train one with --config.
 --config.init_from.
 """
 
+from configs.systems import any_neuron
 from configs.table1.diet_cifar10_r20 import get_config as cifar10
 
 
+@any_neuron
 def get_config():
     config = cifar10()
     config.dataset = "cifar100"

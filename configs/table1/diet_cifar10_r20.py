@@ -9,9 +9,10 @@ which starts from a trained network of rectified units: train one with --config.
 """
 
 from configs.base import get_config as base
-from configs.systems import pieces
+from configs.systems import any_neuron, pieces
 
 
+@any_neuron
 def get_config():
     config = pieces(base(), "diet")
     config.model = "resnet20"

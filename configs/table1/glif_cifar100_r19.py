@@ -7,9 +7,11 @@ are those of the authors' public code; whether its weight decay is on the norms 
 here: it is not.
 """
 
+from configs.systems import any_neuron
 from configs.table1.glif_cifar10_r19 import get_config as cifar10
 
 
+@any_neuron
 def get_config():
     config = cifar10()
     config.dataset = "cifar100"

@@ -8,9 +8,10 @@ epochs, batch and rates of its ImageNet script, its weight decay taken from the 
 """
 
 from configs.base import get_config as base
-from configs.systems import pieces
+from configs.systems import any_neuron, pieces
 
 
+@any_neuron
 def get_config():
     config = pieces(base(), "glif")
     config.model = "resnet34"

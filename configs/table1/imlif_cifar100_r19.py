@@ -6,9 +6,11 @@ Published: 77.42 %, with T = 3 77.21 % (--config.timesteps=3). Not run here. A s
 loss are not the published formulas, which are not public (neurons/imlif.py). The recipe is ours.
 """
 
+from configs.systems import any_neuron
 from configs.table1.imlif_cifar10_r19 import get_config as cifar10
 
 
+@any_neuron
 def get_config():
     config = cifar10()
     config.dataset = "cifar100"

@@ -7,9 +7,10 @@ loss are not the published formulas, which are not public (neurons/imlif.py). Th
 """
 
 from configs.base import get_config as base
-from configs.systems import pieces
+from configs.systems import any_neuron, pieces
 
 
+@any_neuron
 def get_config():
     config = pieces(base(), "imlif")
     config.model = "resnet19"

@@ -7,9 +7,11 @@ a detailed report of the paper; its optimizer and epochs stand in a supplement t
 read: the recipe is ours.
 """
 
+from configs.systems import any_neuron
 from configs.table1.lsg_cifar10_r19 import get_config as cifar10
 
 
+@any_neuron
 def get_config():
     config = cifar10()
     config.dataset = "cifar100"

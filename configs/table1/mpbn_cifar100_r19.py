@@ -6,9 +6,11 @@ Published: 80.10 %, with T = 2 79.51 % (--config.timesteps=2). Not run here. All
 authors' public code.
 """
 
+from configs.systems import any_neuron
 from configs.table1.mpbn_cifar10_r19 import get_config as cifar10
 
 
+@any_neuron
 def get_config():
     config = cifar10()
     config.dataset = "cifar100"

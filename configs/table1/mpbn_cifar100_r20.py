@@ -6,9 +6,11 @@ Published: 72.30 %, with T = 2 70.79 % (--config.timesteps=2). Not run here. All
 authors' public code.
 """
 
+from configs.systems import any_neuron
 from configs.table1.mpbn_cifar10_r20 import get_config as cifar10
 
 
+@any_neuron
 def get_config():
     config = cifar10()
     config.dataset = "cifar100"

@@ -7,9 +7,10 @@ authors' public code.
 """
 
 from configs.base import get_config as base
-from configs.systems import pieces
+from configs.systems import any_neuron, pieces
 
 
+@any_neuron
 def get_config():
     config = pieces(base(), "mpbn")
     config.model = "resnet20"

@@ -6,9 +6,10 @@ Published: 93.96 %. Not run here. All of it as in the authors' public code.
 """
 
 from configs.base import get_config as base
-from configs.systems import pieces
+from configs.systems import any_neuron, pieces
 
 
+@any_neuron
 def get_config():
     config = pieces(base(), "mpbn")
     config.model = "vgg16"

@@ -7,9 +7,11 @@ Published: 63.14 %. Not run here. Neuron and norm as in the authors' public code
 ImageNet is not public, this one is ours.
 """
 
+from configs.systems import any_neuron
 from configs.table1.mpbn_imagenet_r34 import get_config as resnet34
 
 
+@any_neuron
 def get_config():
     config = resnet34()
     config.model = "resnet18"

@@ -8,9 +8,10 @@ ImageNet is not public, this one is ours.
 """
 
 from configs.base import get_config as base
-from configs.systems import pieces
+from configs.systems import any_neuron, pieces
 
 
+@any_neuron
 def get_config():
     config = pieces(base(), "mpbn")
     config.model = "resnet34"

@@ -8,9 +8,11 @@ public (losses.recdis_membrane). Neuron and recipe are those of the authors' oth
 ours.
 """
 
+from configs.systems import any_neuron
 from configs.table1.recdis_cifar10_r19 import get_config as cifar10
 
 
+@any_neuron
 def get_config():
     config = cifar10()
     config.dataset = "cifar100"

@@ -8,9 +8,10 @@ ours.
 """
 
 from configs.base import get_config as base
-from configs.systems import pieces
+from configs.systems import any_neuron, pieces
 
 
+@any_neuron
 def get_config():
     config = pieces(base(), "recdis")
     config.model = "resnet19"

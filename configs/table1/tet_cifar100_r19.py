@@ -7,9 +7,11 @@ network are those of the authors' public code; 300 epochs are the paper's, the o
 from its code for event cameras.
 """
 
+from configs.systems import any_neuron
 from configs.table1.tet_cifar10_r19 import get_config as cifar10
 
 
+@any_neuron
 def get_config():
     config = cifar10()
     config.dataset = "cifar100"

@@ -8,9 +8,10 @@ from its code for event cameras.
 """
 
 from configs.base import get_config as base
-from configs.systems import pieces
+from configs.systems import any_neuron, pieces
 
 
+@any_neuron
 def get_config():
     config = pieces(base(), "tet")
     config.model = "resnet19"

@@ -1,0 +1,28 @@
+r"""MPBN (ICCV 2023): CIFAR10-DVS, ResNet-19, T = 10 (Table II).
+
+    python train.py --config configs/table2/mpbn_cifar10dvs_r19.py \
+        --workdir runs/mpbn_cifar10dvs_r19 --config.data_dir=...
+
+Published: 74.40 %. Not run here. How its authors fed and trained it is not public: frames,
+optimizer and epochs are those of TET's public code for this data set.
+"""
+
+from configs.base import get_config as base
+from configs.systems import any_neuron, pieces
+
+
+@any_neuron
+def get_config():
+    config = pieces(base(), "mpbn")
+    config.model = "resnet19"
+    config.dataset = "cifar10dvs"
+    config.frame_size = 48
+    config.resize = "antialias"
+    config.frame_values = "8bit"
+    config.timesteps = 10
+    config.augment = ("flip", "roll")
+    config.epochs = 150
+    config.optimizer = "adam"
+    config.learning_rate = 1e-3
+    config.weight_decay = 0.0
+    return config
