@@ -3,8 +3,9 @@
     python -m ablations.system_table
 
 Takes docs/systems/systems.json (systems, sources, published figures), docs/systems/digits.json
-(results.json of `ablations.systems`) and the recipes of configs/table1, whose parameters it counts
-and writes into docs/systems/parameters.json.
+(results.json of `ablations.systems`), what network_table.py takes, and the recipes of
+configs/table1, table2 and authors, whose parameters it counts and writes into
+docs/systems/parameters.json.
 """
 
 import json
@@ -12,6 +13,7 @@ import runpy
 from pathlib import Path
 from statistics import fmean
 
+from ablations import network_table
 from ablations.figures import table
 from configs.systems import SYSTEMS
 from configs.systems import get_config as recipe_of
@@ -22,15 +24,18 @@ from dalif_jax.settings import config
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet"}
+DATA = {
+    "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet",
+    "cifar10dvs": "CIFAR10-DVS", "dvsgesture": "DVS128 Gesture",
+}  # fmt: skip
 PARAMETERS = DOCS / "systems" / "parameters.json"
 
 HEAD = """# The compared systems
 
-Every system that the paper's Table I compares with, and its kin, as pieces that go together with
-any network here: `python train.py --config configs/systems.py:NAME --workdir runs/NAME` trains one
-on the digits, `configs/table1/` has the rows of Table I. This page is written by
-`python -m ablations.system_table`. A **stand-in** is a formula of ours in the place of one that is
+Every system that the paper compares with, and its kin, as pieces that go together with any network
+here: `python train.py --config configs/systems.py:NAME --workdir runs/NAME` trains one on the
+digits, `configs/table1/` and `configs/table2/` have the rows of Tables I and II. This page is
+written by `python -m ablations.system_table`. A **stand-in** is a formula of ours in the place of one that is
 not public: its figures say nothing of the published method.
 
 ## What is here
@@ -49,10 +54,11 @@ better.
 """
 
 PUBLISHED = """
-## Table I
+## Tables I and II
 
 The papers' own figures, which this repository has not measured: they need a GPU. A row's recipe
-names its sources. Parameters are counted on the recipe.
+names its sources; `:dalif` behind it puts DA-LIF into its network. Parameters are counted on the
+recipe. Rows of `authors/` are not in the tables.
 """
 
 
@@ -115,7 +121,14 @@ def parameters(settings):
 def counts():
     """{system, or recipe and timesteps: parameters}."""
     own = {row["system"]: own_parameters(row["system"]) for row in rows()}
-    return own | {key(p): table_1(p) for row in rows() for p in row["published"]}
+    return own | {key(p): published_parameters(p) for _, p in published()}
+
+
+def published():
+    """[(title, published figure)] of every system, the tables' first."""
+    every = [(row["title"], p) for row in rows() + network_table.rows() for p in row["published"]]
+    order = {"table1": 0, "table2": 1, "authors": 2}
+    return sorted(every, key=lambda pair: order[pair[1]["config"].split("/")[0]])
 
 
 def key(published):
@@ -153,16 +166,17 @@ def page():
     lines += ["", f"{series['cpu']}, {series['cores']} cores, jax {series['jax']}."]
     reasons = [f"* {row['title']}: {row['reason']}" for row in rows() if row.get("reason")]
     lines += ["", *reasons] if reasons else []
+    lines += network_table.page()
     lines.append(PUBLISHED)
     lines += table(
         ("system", "data, network, T", "published, %", "parameters here", "recipe"),
         [
             (
-                row["title"], f"{DATA[p['dataset']]}, {p['network']}, {p['timesteps']}",
-                f"{p['percent']:.2f}", f"{count[key(p)]:,}",
+                title, f"{DATA[p['dataset']]}, {p['network']}, {p['timesteps']}",
+                f"{p['percent']:.2f}" if p["percent"] else "", f"{count[key(p)]:,}",
                 f"[{p['config']}](../configs/{p['config']}.py)",
             )
-            for row in rows() for p in row["published"]
+            for title, p in published()
         ],
     )  # fmt: skip
     return "\n".join(lines) + "\n"
@@ -179,7 +193,7 @@ def measured_row(row, runs):
     )  # fmt: skip
 
 
-def table_1(published):
+def published_parameters(published):
     settings = runpy.run_path(ROOT / "configs" / f"{published['config']}.py")["get_config"]()
     settings.timesteps = published["timesteps"]
     return parameters(settings)

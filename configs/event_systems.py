@@ -10,29 +10,42 @@ line; configs/table1/ and configs/table2/ have the recipes. docs/systems.md says
 
 from configs.digits_dvs import get_config as digits_dvs
 
-IF = {
-    "neuron": "lif", "alpha": 1.0, "beta": 1.0, "surrogate": "arctan", "detach_reset": True,
-}  # fmt: skip
 PLIF = {"neuron": "plif", "surrogate": "arctan", "detach_reset": True}
 TET = {"neuron": "lif", "beta": 0.5, "surrogate": "triangle"}
 CELL = {"neuron": "residue", "threshold": 0.3, "surrogate_width": 0.5}
 RATES = {"loss": "mse", "optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 0.0}
 TDBN = {"neuron": "lif", "threshold": 0.5, "norm": "tdbn"}
-# Its network without the pools that 16 pixels have no room for.
+# Without the pools that 16 pixels have no room for; the second half as wide.
 SEW_7 = {"model": "net_7b", "model_options": {"blocks": ((32, 1),) * 3 + ((32, 2),) * 4}}
-WIDE_7 = ((64, 1),) * 3 + ((64, 2),) + ((128, 2),) * 3
-THREE = {"model": "three_conv"} | RATES
+NARROW_7 = {"blocks": ((16, 1),) * 3 + ((16, 2),) * 4}
+WIDE_7 = {"blocks": ((32, 1),) * 3 + ((32, 2),) + ((64, 2),) * 3}
+# Half as wide, but for TA's.
+THREE = RATES | {"model": "three_conv", "model_options": {"layers": ((32, 1), (64, 2), (64, 2))}}
 PLIFNET = {"model": "plifnet_gesture", "frame_size": 32, "resize": "bilinear"} | PLIF | RATES
+NARROW = {"layers": (64, "P") * 5}
+VGG = {"layers": (32, 64, "P", 128, 128, "P", 256, 256, "P", 256, 256, "P")}
+# Its stem without a stride, three stages, half as wide.
+MS = {
+    "model": "ms_resnet18", "neuron": "lif", "threshold": 0.5, "detach_reset": True,
+    "model_options": {
+        "stem": ((3, 32, 1),), "widths": (32, 64, 128), "blocks": (2, 2, 2), "strides": (1, 2, 2),
+    },
+}  # fmt: skip
 
 SYSTEMS = {
     "sew_7b": PLIF | SEW_7,
     "sew_7b_and": PLIF | SEW_7 | {
-        "model_options": SEW_7["model_options"] | {"join": "and"}, "zero_init_residual": True,
+        "model_options": NARROW_7 | {"join": "and"}, "zero_init_residual": True,
     },
-    "sew_7b_iand": PLIF | SEW_7 | {"model_options": SEW_7["model_options"] | {"join": "iand"}},
-    "sew_widenet": PLIF | {"model": "widenet_7b", "model_options": {"blocks": WIDE_7}},
+    "sew_7b_iand": PLIF | SEW_7 | {"model_options": NARROW_7 | {"join": "iand"}},
+    "sew_widenet": PLIF | {"model": "widenet_7b", "model_options": WIDE_7},
     "glif_widenet": {
-        "model": "widenet_7b_glif", "neuron": "glif", "per_channel": True, "threshold": 0.5,
+        "model": "widenet_7b_glif", "neuron": "glif", "per_channel": True, "model_options": WIDE_7,
+    },
+    "ms_resnet": MS,
+    "attms_resnet": MS | {
+        "attention": "ma", "attention_options": {"axes": "CS"},
+        "model_options": MS["model_options"] | {"pooled_shortcut": True, "last_scale": 0.1},
     },
     "mlf_dsresnet": {
         "model": "ds_resnet20_gesture", "neuron": "mlf", "threshold": 0.6, "norm": "tdbn",
@@ -44,28 +57,33 @@ SYSTEMS = {
     "tet_vggsnn": TET | {
         "model": "vggsnn", "loss": "tet", "loss_options": {"weight": 0.001}, "optimizer": "adam",
         "learning_rate": 1e-3, "weight_decay": 0.0,
-        "model_options": {"layers": (32, 64, "P", 128, 128, "P", 256, 256, "P", 256, 256, "P")},
+        "model_options": VGG,
     },
     "pfa_vgg": RATES | {
         "model": "vggsnn", "neuron": "lif", "alpha": 0.5, "beta": 0.5, "surrogate": "arctan",
         "detach_reset": True, "attention": "pfa",
-        "model_options": {
-            "layers": (32, 64, "P", 128, 128, "P", 256, 256, "P", 256, 256, "P"),
+        "model_options": VGG | {
             "conv_bias": False, "pool_attention": True, "head_neuron": True,
         },
     },
     "plifnet": PLIFNET,
     "plifnet_dvs": PLIFNET | {"model": "plifnet_dvs", "frame_size": 16, "resize": "sum"},
-    "ma_plifnet": PLIFNET | {"attention": "ma", "attention_options": {"time_reduction": 2}},
+    "ma_plifnet": PLIFNET | {
+        "attention": "ma", "attention_options": {"time_reduction": 2}, "model_options": NARROW,
+    },
     "asa_plifnet": PLIFNET | {
-        "attention": "asa", "model_options": {"head_bias": True, "dropout": (0.0, 0.0)},
+        "attention": "asa",
+        "model_options": NARROW | {"head_bias": True, "dropout": (0.0, 0.0)},
     },
     "three_conv": THREE | CELL,
-    "three_conv_ta": THREE | CELL | {"attention": "ta", "attention_options": {"reduction": 2}},
+    "three_conv_ta": THREE | CELL | {
+        "attention": "ta", "attention_options": {"reduction": 2}, "model_options": {},
+    },
     "three_conv_ma": THREE | CELL | {"attention": "ma", "attention_options": {"time_reduction": 2}},
     "three_conv_asa": THREE | {
         "neuron": "lif", "alpha": 1.0, "beta": 0.3, "threshold": 0.3, "surrogate_width": 0.5,
-        "attention": "asa", "model_options": {"head_norm": False, "dropout": 0.1},
+        "attention": "asa",
+        "model_options": THREE["model_options"] | {"head_norm": False, "dropout": 0.1},
     },
     "three_conv_liaf": THREE | CELL | {"neuron": "analog"},
     "three_conv_liaf_ta": THREE | CELL | {
