@@ -35,8 +35,8 @@ HEAD = """# The compared systems
 Every system that the paper compares with, and its kin, as pieces that go together with any network
 here: `python train.py --config configs/systems.py:NAME --workdir runs/NAME` trains one on the
 digits, `configs/table1/` and `configs/table2/` have the rows of Tables I and II. This page is
-written by `python -m ablations.system_table`. A **stand-in** is a formula of ours in the place of one that is
-not public: its figures say nothing of the published method.
+written by `python -m ablations.system_table`. A **stand-in** is a formula of ours in the place of
+one that is not public: its figures say nothing of the published method.
 
 ## What is here
 

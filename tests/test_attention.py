@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dalif_jax import attention, networks
-from dalif_jax.attention.asa import ASA
+from dalif_jax.attention.asa import ASA, _highest
 from dalif_jax.attention.ma import MA
 from dalif_jax.attention.pfa import PFA
 from dalif_jax.attention.ta import TA
@@ -107,6 +107,18 @@ def test_asa_by_hand(x64):
     np.testing.assert_allclose(y, expected, atol=1e-6)
     # In either set: (0, 0), (0, 1), (1, 0).
     assert not np.allclose(given(ASA(both_sets=True), params), expected)
+
+
+def test_the_highest_are_as_many_as_asked_for_and_of_equal_ones_the_first():
+    rng = np.random.default_rng(0)
+    score = jnp.asarray(rng.integers(0, 5, (7, 6, 9)), jnp.float32)
+    for count in (0, 1, 4, 9):
+        chosen = np.asarray(_highest(score, count))
+        assert (chosen.sum(-1) == count).all()
+        _, places = jax.lax.top_k(score, count)
+        expected = np.zeros(score.shape, bool)
+        np.put_along_axis(expected, np.asarray(places), True, -1)
+        np.testing.assert_array_equal(chosen, expected)
 
 
 def test_pfa_by_hand(x64):

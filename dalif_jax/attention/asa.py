@@ -91,9 +91,13 @@ class ASA(Attention):
 
 
 def _highest(score, count):
-    """bool like score [..., N]: its `count` highest along the last axis."""
-    n = score.shape[-1]
+    """bool like score [..., N]: its `count` highest along the last axis, of equal ones the first.
+
+    By sorting, not lax.top_k, for which the whole batch would be gathered on every device.
+    """
     if not count:
         return jnp.zeros(score.shape, bool)
-    _, places = jax.lax.top_k(score, count)
-    return jax.nn.one_hot(places, n, dtype=jnp.int8).sum(-2) > 0
+    least = jnp.sort(score, -1)[..., score.shape[-1] - count, None]
+    above, equal = score > least, score == least
+    room = count - above.sum(-1, keepdims=True)
+    return above | (equal & (jnp.cumsum(equal, -1) <= room))
