@@ -2,6 +2,7 @@
 
     pip install jax-cuda13-plugin==0.10.2 jax-cuda13-pjrt==0.10.2 nvidia-cuda-nvcc nvidia-nvvm
     python benchmarks/compiled.py h200
+    python benchmarks/compiled.py h200 --recipes   # compared systems, at their recipes' batches
     pip install libtpu==0.0.42.1          # in another environment
     python benchmarks/compiled.py v5e
 
@@ -10,9 +11,11 @@ and operations of one device, all-reduces), not how long it takes: no time here 
 """
 
 import argparse
+import itertools
 import math
 import os
 import re
+import runpy
 import time
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -27,7 +30,9 @@ from jax_worker import events_step
 
 from configs.base import get_config
 from dalif_jax import networks, training
+from dalif_jax.data import sets
 from dalif_jax.ops import fused
+from dalif_jax.settings import recipes
 
 # The H200's published numbers, and what openxla/xla's target_config/specs/h200.txtpb says of it.
 H200 = """
@@ -160,6 +165,40 @@ def lower_step(case, devices, **overrides):
     return program.train_step.trace(state, images, labels, order).lower()
 
 
+def recipes_of():
+    """{network, data and attention: recipe}, the first of the compared systems' with each."""
+    found = {}
+    paths = [sorted((recipes.FOLDER / f).glob("*.py")) for f in ("table1", "table2", "authors")]
+    for path in itertools.chain(*paths):
+        if path.stem == "__init__":
+            continue
+        config = runpy.run_path(str(path))["get_config"]()
+        found.setdefault((config.model, config.dataset, config.attention, config.neuron), path)
+    return list(found.values())
+
+
+def lower_recipe(path, devices):
+    """A recipe's step in bfloat16 at its own batch, with two batches of its data on the device."""
+    config = runpy.run_path(str(path))["get_config"]()
+    config.dtype = "bfloat16"
+    spec = sets.spec(config.dataset, config.frame_size)
+    program = training.make_program(config, 4, training.make_mesh(devices))
+    examples = config.batch_size * (1 if spec.streamed else 2)
+    where = program.sharded if spec.streamed else program.replicated
+
+    def argument(shape, dtype, sharding):
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+    frames = (config.timesteps,) if spec.events else ()
+    images = argument((examples, *frames, *spec.shape), jnp.uint8, where)
+    labels = argument((examples,), jnp.int32, where)
+    order = None
+    if not spec.streamed:
+        order = argument((4, config.batch_size), jnp.int32, program.order_sharding)
+    state = training.abstract_state(program)
+    return program.train_step.trace(state, images, labels, order).lower(), config
+
+
 def lower_neuron(timesteps, devices, kernel):
     """One layer forward and backward on 2^26 values, as the neuron benchmark times it."""
     mesh = training.make_mesh(devices)
@@ -183,6 +222,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("target", choices=("h200", "v5e"))
     parser.add_argument("--only", default="", help="a network, or neuron")
+    parser.add_argument("--recipes", action="store_true", help="the compared systems' recipes")
     parser.add_argument("--quick", action="store_true", help="one program, nothing recorded")
     parser.add_argument("--hlo", default="", help="a folder for the optimised programs")
     arguments = parser.parse_args()
@@ -191,7 +231,8 @@ def main():
         print(figures(lowered, 4)[0])
         return
     # One part measured again replaces its own records.
-    records = measure.read(f"compiled_{arguments.target}") if arguments.only else []
+    name_of = f"compiled_{arguments.target}" + "_recipes" * arguments.recipes
+    records = measure.read(name_of) if arguments.only or arguments.recipes else []
 
     def record(name, lowered, count, **more):
         values, text = figures(lowered, count)
@@ -200,10 +241,20 @@ def main():
             os.makedirs(arguments.hlo, exist_ok=True)
             with open(os.path.join(arguments.hlo, re.sub(r"\W+", "_", name) + ".txt"), "w") as f:
                 f.write(text)
-        measure.write(f"compiled_{arguments.target}", records)
+        measure.write(name_of, records)
         shown = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in values.items()}
         print(name, shown, flush=True)
 
+    if arguments.recipes:
+        done = {row["name"] for row in records}
+        for path in recipes_of():
+            lowered, config = lower_recipe(path, devices_of(arguments.target, 1))
+            name = f"{path.parent.name}/{path.stem}: {config.model} T={config.timesteps}"
+            name += f" batch {config.batch_size}"
+            if name not in done and arguments.only in ("", path.stem):
+                record(name, lowered, 1, network=config.model, timesteps=config.timesteps,
+                       batch=config.batch_size, recipe=path.stem)  # fmt: skip
+        return
     count = 4
     for case in CASES:
         if arguments.only not in ("", case[0]):
