@@ -1,13 +1,14 @@
 """The train step compiled for an H200 and a TPU v5e without the device: memory, work, collectives.
 
-    pip install jax-cuda13-plugin==0.10.2 jax-cuda13-pjrt==0.10.2 nvidia-cuda-nvcc nvidia-nvvm
+    pip install jax-cuda13-plugin==JAX jax-cuda13-pjrt==JAX nvidia-cuda-nvcc nvidia-nvvm
     python benchmarks/compiled.py h200
     python benchmarks/compiled.py h200 --recipes   # compared systems, at their recipes' batches
     pip install libtpu==0.0.42.1          # in another environment
     python benchmarks/compiled.py v5e
 
-Both beside requirements.txt, for JAX 0.10.2. It says what the compiler plans (peak memory, bytes
-and operations of one device, all-reduces), not how long it takes: no time here but of compiling.
+Both beside requirements.txt, JAX being the version of jax there. It says what the compiler plans
+(peak memory, bytes and operations of one device, all-reduces), not how long it takes: no time here
+but of compiling.
 """
 
 import argparse
@@ -166,14 +167,14 @@ def lower_step(case, devices, **overrides):
 
 
 def recipes_of():
-    """{network, data and attention: recipe}, the first of the compared systems' with each."""
+    """The compared systems' recipes, one for each network with each attention."""
     found = {}
-    paths = [sorted((recipes.FOLDER / f).glob("*.py")) for f in ("table1", "table2", "authors")]
+    paths = [sorted((recipes.FOLDER / f).glob("*.py")) for f in ("table2", "authors", "table1")]
     for path in itertools.chain(*paths):
         if path.stem == "__init__":
             continue
         config = runpy.run_path(str(path))["get_config"]()
-        found.setdefault((config.model, config.dataset, config.attention, config.neuron), path)
+        found.setdefault((config.model, config.attention), path)
     return list(found.values())
 
 
@@ -241,7 +242,7 @@ def main():
             os.makedirs(arguments.hlo, exist_ok=True)
             with open(os.path.join(arguments.hlo, re.sub(r"\W+", "_", name) + ".txt"), "w") as f:
                 f.write(text)
-        measure.write(name_of, records)
+        measure.write(name_of, records, jax=jax.__version__)
         shown = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in values.items()}
         print(name, shown, flush=True)
 

@@ -83,6 +83,23 @@ def step(result):
     return "B. Whole train step", table(head, rows)
 
 
+def models(result):
+    rows = []
+    for record in result["records"]:
+        ours, theirs = (record["sides"][name] for name in ("ours", "theirs"))
+        rows.append((
+            f"{record['network']} T={record['timesteps']} batch {record['batch']}",
+            f"{record['batch'] / ours['median_s']:.2f}",
+            f"{record['batch'] / theirs['median_s']:.2f}",
+            f"{theirs['median_s'] / ours['median_s']:.2f}x", mib(ours["peak_bytes"]),
+            mib(theirs["peak_bytes"]), f"{record['gate']['logits']:.0e}",
+            f"{record['gate']['gradients']:.0e}",
+        ))  # fmt: skip
+    head = ("network", "ours, examples/s", "theirs", "theirs / ours", "our peak, MiB", "theirs",
+            "logits differ by", "gradients by")  # fmt: skip
+    return "B. SpikingJelly's own networks, train step, float32", table(head, rows)
+
+
 def rates(result):
     rows = [(r["name"], f"{r['images_per_second']:,.0f}") for r in result["records"]]
     return "C. Input against the step", table(("what", "images/s"), rows)
@@ -159,8 +176,8 @@ def quiet(result):
     )
 
 
-KINDS = {"nir": nir, "neuron": neuron, "neurons": neurons, "step": step, "input": rates,
-         "stream": stream, "grid": grid, "compiled": compiled}  # fmt: skip
+KINDS = {"nir": nir, "neuron": neuron, "neurons": neurons, "models": models, "step": step,
+         "input": rates, "stream": stream, "grid": grid, "compiled": compiled}  # fmt: skip
 
 
 def main():
@@ -170,6 +187,7 @@ def main():
         result = json.loads(path.read_text())
         title, text = KINDS[kind](result)
         versions = sorted({v for r in result["records"] for v in versions_of(r)})
+        versions += [f"jax {result['jax']}"] if "jax" in result else []
         parts.append(
             f"## {title}: {where}\n\n{result['cpu']}, {result['cores']} cores, Python "
             f"{', '.join([result['python'], *versions])}, {result['date']}{quiet(result)}, "

@@ -53,13 +53,15 @@ def bins(recording, source, settings):
     """The frames [1, H, W, 2] of a recording one after the other, as its events arrive."""
     spec = sets.spec(settings.dataset, settings.frame_size, settings.found)
     seen = recordings.read(recording, source)
-    for start, stop in events.slices(seen, settings.timesteps, settings.split_by):
+    frame_us = round(1000 * settings.frame_ms)
+    for start, stop in events.slices(seen, settings.timesteps, settings.split_by, frame_us):
         frame = np.zeros((1, *spec.shape), np.uint32)
         if stop > start:  # by time, a bin can be empty
             size = spec.shape[:2]
             frame = events.to_frames(
-                seen[start:stop], source.sensor, size, 1, resize=settings.resize
-            )
+                seen[start:stop], source.sensor, size, 1, resize=settings.resize,
+                values=settings.frame_values,
+            )  # fmt: skip
         yield stop - start, frame
 
 
