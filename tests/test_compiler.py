@@ -105,6 +105,7 @@ def test_train_steps_agree_with_and_without_the_fusions(names, tmp_path):
 
 
 def test_every_network_and_neuron_is_a_case():
+    from dalif_jax.attention import ATTENTION
     from dalif_jax.losses import LOSSES
     from dalif_jax.networks import NETWORKS
     from dalif_jax.neurons import NEURONS
@@ -112,5 +113,6 @@ def test_every_network_and_neuron_is_a_case():
 
     assert set(NETWORKS) <= set(train_steps.CASES)
     assert {f"neuron={name}" for name in NEURONS} <= set(train_steps.CASES)
+    assert {f"attention={name}" for name in set(ATTENTION) - {"none"}} <= set(train_steps.CASES)
     assert {f"loss={name}" for name in LOSSES} <= set(train_steps.CASES)
     assert {f"surrogate={name}" for name in SURROGATES} <= set(train_steps.CASES)

@@ -91,8 +91,9 @@ def test_a_recipe_s_step_at_its_own_size(path):
         # Indices of examples at most, never what a network works on.
         for line in text.splitlines():
             assert f" {travels}(" not in line or "f32[" not in line.split(travels)[0], line
+    # What convolutions lay out for themselves comes on top, several times as much.
     planned = 8 * compiled.memory_analysis().temp_size_in_bytes
-    if planned > 0.4 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+    if planned > 0.1 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
         pytest.skip(f"compiled, not run: eight examples take {planned / 2**30:.1f} GiB here")
     _, metrics = compiled(*given)
     assert np.isfinite(float(metrics["loss"])) and float(metrics["grad_norm"]) > 0

@@ -32,6 +32,62 @@ CASES = {
     "resnet20": {"model": "resnet20"},
     "vgg16": {"model": "vgg16"},
     "vgg11": {"model": "vgg11", "dataset": "dvsgesture", "frame_size": 32},
+    "vggsnn": SMALL | {"model": "vggsnn", "model_options": {"layers": (6, "P", 8, "P")}},
+    "resnet17": SMALL | {"model": "resnet17", "model_options": {"widths": (6, 8, 8, 8)}},
+    **{
+        name: SMALL | {"model": name, "model_options": {"blocks": (1, 1), "widths": (6, 8)}}
+        for name in ("sew_resnet18", "sew_resnet34")
+    },
+    **{
+        name: SMALL | {"model": name, "model_options": {"blocks": ((6, 2), (8, 2))}}
+        for name in ("net_7b", "widenet_7b", "widenet_7b_glif")
+    },
+    **{
+        name: SMALL
+        | {
+            "model": name,
+            "model_options": {
+                "blocks": (1, 1),
+                "widths": (6, 8),
+                "strides": (2, 2),
+                "stem": ((3, 6, 1),),
+            },
+        }
+        for name in ("ms_resnet18", "ms_resnet34", "ms_resnet104")
+    },
+    **{
+        name: SMALL
+        | {"model": name, "model_options": {"n": 1, "widths": (6, 8), "strides": (1, 2)}}
+        for name in ("ds_resnet14", "ds_resnet20", "ds_resnet32", "ds_resnet20_gesture")
+    },
+    **{
+        name: SMALL
+        | {
+            "model": name,
+            "loss": "mse",
+            "model_options": {"layers": (8, "P", 8, "P"), "hidden": 12},
+        }
+        for name in ("plifnet_gesture", "plifnet_dvs", "plifnet_cifar10")
+    },
+    **{
+        name: SMALL
+        | {
+            "model": name,
+            "loss": "mse",
+            "model_options": {"layers": ((6, 1), (8, 2)), "hidden": 12},
+        }
+        for name in ("three_conv", "five_conv")
+    },
+    "sts_transformer": SMALL | {"model": "sts_transformer", "model_options": {"widths": (6, 8)}},
+    **{
+        f"attention={name}": SMALL | {"attention": name, "attention_options": options}
+        for name, options in (
+            ("ta", {"reduction": 1}),
+            ("ma", {"time_reduction": 1}),
+            ("asa", {}),
+            ("pfa", {}),
+        )
+    },
     # Every neuron, every surrogate, every form and setting that computes something of its own.
     **{f"neuron={name}": SMALL | {"neuron": name} for name in NEURONS},
     **{
@@ -63,6 +119,9 @@ def drawn(shapes, draw):
         if name == "kernel":
             scale = (2.0 / np.prod(leaf.shape[:-1])) ** 0.5
             return draw.normal(0.0, scale, leaf.shape).astype(leaf.dtype)
+        # Attention's own arrays, whatever they are called: of more than one axis.
+        if leaf.ndim > 1 and name not in ("c", "norm_scale", "norm_bias"):
+            return draw.normal(0.0, 0.3, leaf.shape).astype(leaf.dtype)
         ones = ("scale", "var", "norm_scale", "norm_var", "a", "b", "k", "threshold", "V", "sign",
                 "leak", "alpha")  # fmt: skip
         return np.full(leaf.shape, float(name in ones), leaf.dtype)
