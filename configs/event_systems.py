@@ -21,7 +21,9 @@ NARROW_7 = {"blocks": ((16, 1),) * 3 + ((16, 2),) * 4}
 WIDE_7 = {"blocks": ((32, 1),) * 3 + ((32, 2),) + ((64, 2),) * 3}
 # Half as wide, but for TA's.
 THREE = RATES | {"model": "three_conv", "model_options": {"layers": ((32, 1), (64, 2), (64, 2))}}
-PLIFNET = {"model": "plifnet_gesture", "frame_size": 32, "resize": "bilinear"} | PLIF | RATES
+PLIFNET = PLIF | RATES | {
+    "model": "plifnet_gesture", "frame_size": 32, "resize": "bilinear", "batch_size": 16,
+}  # fmt: skip
 NARROW = {"layers": (64, "P") * 5}
 VGG = {"layers": (32, 64, "P", 128, 128, "P", 256, 256, "P", 256, 256, "P")}
 # Its stem without a stride, three stages, half as wide.
