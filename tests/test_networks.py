@@ -155,69 +155,6 @@ def test_votes_are_of_neighbours(x64):
     np.testing.assert_array_equal(networks.Voting(10).apply({}, x)[0, 0], [4.5, 14.5])
 
 
-# ---- Counted: every convolution's and linear layer's synapses by what it really takes.
-
-
-@pytest.mark.parametrize("name", FORMS)
-def test_fan_out_and_levels_are_those_of_a_run(name):
-    """Who takes spikes, and how large they can be: against what layers are given."""
-    model, variables, x = form(name)
-    taken = {}
-
-    def watch(call, args, kwargs, context):
-        if context.method_name == "__call__":
-            taken["/".join(context.module.path)] = np.asarray(args[0])
-        return call(*args, **kwargs)
-
-    with summary.watching(watch):
-        model.apply(variables, x, train=False)
-    table = {op.name: op for op in operations(model, x.shape[1:], False)}
-    whole = 0
-    for op in table.values():
-        if op.fan_out is None:
-            continue
-        values = np.unique(taken[op.name])
-        integer = (values == np.round(values)).all() and op.name not in first_of(model)
-        if op.source:
-            assert integer and values.max() <= op.levels, op.name
-            whole += 1
-        else:
-            assert not integer or values.max() == 0, op.name
-    assert whole
-    for layer, found in summary.neuron_layers(model, x.shape[1:]).items():
-        # The last drives none where it answers; queries, keys and values drive products.
-        last = layer == summary_names(model, x)[-1] or layer.endswith("qkv_neuron")
-        assert found.fan_out.sum() > 0 or last, layer
-
-
-def first_of(model):
-    """What takes the counts of events, integers that are no spikes."""
-    return {"stem_conv", "stem0_conv", "conv0", "input_norm"}
-
-
-def summary_names(model, x):
-    return [row.name for row in summary.layers(model, x.shape[1:]) if row.kind == "SpikingNeuron"]
-
-
-def test_levels_grow_where_spikes_are_added():
-    """7B: 1 from the stem, 1 more of each block, kept by max pools; MLF's 3, 6, 9."""
-    table = operations(built("net_7b", 5, LIF), (1, 128, 128, 2), False)
-    levels = {op.name: op.levels for op in table if op.source}
-    assert [levels[f"block{i}/conv0"] for i in range(7)] == [1, 2, 3, 4, 5, 6, 7]
-    assert all(levels[f"block{i}/conv1"] == 1 for i in range(7))
-    table = operations(built("ds_resnet14", 5, {"neuron": "mlf"}), (1, 8, 8, 3), True)
-    levels = {op.name: op.levels for op in table if op.source}
-    assert [levels[f"stage0_block{i}/conv0"] for i in range(2)] == [3, 6]
-    assert levels["stage1_block0/conv0"] == 9
-    # Two branches that fire begin a stage: 3 + 3.
-    assert levels["stage1_block1/conv0"] == 6
-    # A max pool hands on whose spikes it has, an average gives real numbers.
-    table = operations(built("three_conv", 5, LIF), (1, 32, 32, 2), False)
-    assert {op.source for op in table if op.kind in ("conv", "linear")} == {
-        None, "neuron0", "neuron1", "neuron2", "hidden_neuron"
-    }  # fmt: skip
-
-
 # ---- NIR.
 
 REFUSED = {"sew": "max pooling", "sew and": "max pooling", "sew iand": "max pooling",
