@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_networks import FORMS, LIF, built, form, lively
+from test_networks import EVERY, FORMS, LIF, built, form, lively
 
 from configs.base import get_config as base
 from dalif_jax import training
@@ -15,7 +15,7 @@ from dalif_jax.analysis.operations import count, operations
 from dalif_jax.training.evaluation import structure_of
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", EVERY)
 def test_fan_out_and_levels_are_those_of_a_run(name):
     """Who takes spikes, and how large they can be: against what layers are given."""
     model, variables, x = form(name)
@@ -75,7 +75,7 @@ def test_levels_grow_where_spikes_are_added():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["sew", "7b", "ds", "sts"])
+@pytest.mark.parametrize("name", ["sew", pytest.param("7b", marks=pytest.mark.slow), "ds", "sts"])
 def test_exact_counts_are_those_of_a_run(name):
     """What eval counts of four valid examples of five, against layers' inputs written out."""
     network, keys, side = FORMS[name]
