@@ -11,6 +11,13 @@ import flax.linen as nn
 
 from dalif_jax.networks.parts import Join, Parts
 
+JOINS = ("add", "and", "iand")
+
+
+def misfit(join):
+    """Why branches cannot be joined so, else ""."""
+    return "" if join in JOINS else f"unknown join {join!r}; known: {', '.join(JOINS)}"
+
 
 class SEWBlock(nn.Module):
     """With `zero_init` it starts as the identity: no spikes of the branch, for `and` always."""

@@ -25,6 +25,15 @@ def keep_chance(d, rate):
     return jnp.clip(1.0 - (1.0 - p) * rate / jnp.maximum(1.0 - p.mean(), 1e-12), 0.0, 1.0)
 
 
+def misfit(**rates):
+    """Why one of these rates, or pairs of them, cannot be, else ""."""
+    for key, rate in rates.items():
+        for each in rate if isinstance(rate, tuple) else (rate,):
+            if not 0 <= each < 1:
+                return f"model_options.{key}={rate} must be at least 0 and below 1"
+    return ""
+
+
 class Dropout(nn.Module):
     """[B, T, ..., C] -> the same, each place zero at all timesteps with a chance of `rate`, the
     others divided by 1 - rate; as it is where it is not training. Not `held`: every timestep draws

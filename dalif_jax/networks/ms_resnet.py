@@ -13,7 +13,7 @@ import functools
 
 import flax.linen as nn
 
-from dalif_jax.networks.dropout import Dropout
+from dalif_jax.networks.dropout import Dropout, misfit
 from dalif_jax.networks.parts import AveragePool, GlobalAverage, Parts, show
 
 
@@ -86,6 +86,10 @@ class MSResNet(nn.Module):
             for i, (blocks, width, stride) in enumerate(stages)
             for j in range(blocks)
         ]
+
+    @nn.nowrap
+    def misfit(self):
+        return misfit(dropout=self.dropout)
 
     @nn.nowrap
     def last_side(self, side):

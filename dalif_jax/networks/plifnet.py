@@ -14,7 +14,7 @@ import math
 
 import flax.linen as nn
 
-from dalif_jax.networks.dropout import Dropout
+from dalif_jax.networks.dropout import Dropout, misfit
 from dalif_jax.networks.parts import MaxPool, Parts, Voting, show, uniform_init
 
 
@@ -46,6 +46,14 @@ class PLIFNet(nn.Module):
             x = dense(width, use_bias=self.head_bias, kernel_init=uniform_init, name=name)(x)
             x = neuron(name=f"{name}_neuron")(x, train, share)
         return Voting(self.voters, name="voting")(x)
+
+    @nn.nowrap
+    def misfit(self):
+        if len(self.dropout) != 2:
+            return f"model_options.dropout={self.dropout}: two rates expected, one a linear layer"
+        if min(self.voters, self.hidden) < 1:
+            return f"voters={self.voters} and hidden={self.hidden} must be at least 1"
+        return misfit(dropout=self.dropout)
 
     @nn.nowrap
     def last_side(self, side):

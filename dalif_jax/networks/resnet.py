@@ -8,7 +8,7 @@ import functools
 
 import flax.linen as nn
 
-from dalif_jax.networks.dropout import Dropout, ModerateDropout
+from dalif_jax.networks.dropout import Dropout, ModerateDropout, misfit
 from dalif_jax.networks.parts import AveragePool, GlobalAverage, Parts, show, uniform_init
 
 
@@ -114,6 +114,10 @@ class ResNet(nn.Module):
     def answers(self):
         """How many answers an example has in training: each with a dropout mask of its own."""
         return 2 if self.moderate_dropout else 1
+
+    @nn.nowrap
+    def misfit(self):
+        return misfit(dropout=self.dropout, moderate_dropout=self.moderate_dropout)
 
     @nn.nowrap
     def last_side(self, side):

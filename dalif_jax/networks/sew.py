@@ -9,7 +9,7 @@ import functools
 
 import flax.linen as nn
 
-from dalif_jax.networks.blocks import SEWBlock
+from dalif_jax.networks.blocks import SEWBlock, misfit
 from dalif_jax.networks.parts import AveragePool, GlobalAverage, MaxPool, Parts, show
 
 
@@ -38,6 +38,10 @@ class SEWResNet(nn.Module):
                     name=f"stage{i}_block{j}",
                 )(x, train, share)  # fmt: skip
         return dense(self.classes, name="head")(GlobalAverage(name="pool")(x))
+
+    @nn.nowrap
+    def misfit(self):
+        return misfit(self.join)
 
     @nn.nowrap
     def last_side(self, side):
@@ -79,6 +83,12 @@ class SEWPooled(nn.Module):
                 x = (MaxPool if self.pool == "max" else AveragePool)(pool, pool, name=f"pool{i}")(x)
         x = x.reshape(*x.shape[:2], -1) if self.flatten else GlobalAverage(name="pool")(x)
         return dense(self.classes, name="head")(x)
+
+    @nn.nowrap
+    def misfit(self):
+        if self.pool not in ("max", "average"):
+            return f"unknown pool {self.pool!r}; known: max, average"
+        return misfit(self.join)
 
     @nn.nowrap
     def last_side(self, side):

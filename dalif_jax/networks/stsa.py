@@ -20,7 +20,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dalif_jax.networks.dropout import Dropout
+from dalif_jax.networks.dropout import Dropout, misfit
 from dalif_jax.networks.parts import GlobalAverage, Join, MaxPool, Parts, show, uniform_init
 
 narrow_init = nn.initializers.truncated_normal(0.02)
@@ -169,6 +169,17 @@ class STSTransformer(nn.Module):
             steps.value = steps.value + T
             x = jnp.where(steps.value <= timesteps_of(rows, *size), x, jnp.nan)
         return x
+
+    @nn.nowrap
+    def misfit(self):
+        if self.depth < 1:
+            return f"model_options.depth={self.depth} must be at least 1"
+        if self.heads < 1 or self.widths[-1] % self.heads:
+            return (
+                f"model_options.heads={self.heads} must divide the {self.widths[-1]} channels of a "
+                "token"
+            )
+        return misfit(dropout=self.dropout)
 
     @nn.nowrap
     def last_side(self, side):

@@ -50,8 +50,9 @@ def add(name, network):
     """Make a network known by a name: (classes, parts, ...) -> a Flax module whose call takes
     (x, train=False, timesteps=None, share=1.0) and returns logits [B, T, classes].
 
-    Where it has them, `last_side(side)` is asked whether images of that side fit, `nir(graph)` for
-    its nodes and `answers()` how many it gives in training; see resnet.py.
+    Where it has them, `misfit()` is asked why its options cannot be, `last_side(side)` whether
+    images of that side fit, `nir(graph)` for its nodes and `answers()` how many it gives in
+    training; see resnet.py.
 
     Raises:
       ValueError: the name is taken.
@@ -72,6 +73,12 @@ def last_side(name, side, **own):
     """Side of a named network's last map for images of `side` pixels; 0 where they do not fit."""
     network = NETWORKS[name](classes=1, parts=None, **own)
     return network.last_side(side) if hasattr(network, "last_side") else side
+
+
+def misfit(name, **own):
+    """Why a named network cannot be with these options of its own, else ""."""
+    network = NETWORKS[name](classes=1, parts=None, **own)
+    return network.misfit() if hasattr(network, "misfit") else ""
 
 
 def answers(name, **own):

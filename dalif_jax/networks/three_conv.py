@@ -13,7 +13,7 @@ import math
 
 import flax.linen as nn
 
-from dalif_jax.networks.dropout import Dropout
+from dalif_jax.networks.dropout import Dropout, misfit
 from dalif_jax.networks.parts import AveragePool, Parts, show, uniform_init
 
 
@@ -48,6 +48,10 @@ class ThreeConv(nn.Module):
             x = neuron(name=f"{name}_neuron")(x, train, share)
             x = drop(f"{name}_neuron", x)
         return x
+
+    @nn.nowrap
+    def misfit(self):
+        return misfit(dropout=self.dropout)
 
     @nn.nowrap
     def last_side(self, side):

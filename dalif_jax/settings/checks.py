@@ -189,6 +189,8 @@ def _check_sizes(config, spec):
         )
     side = config.frame_size or min(spec.shape[:2])
     own = check_own(config, "model")
+    if why := networks.misfit(config.model, **own):
+        raise ConfigError(f"model={config.model}: {why}")
     if not networks.last_side(config.model, side, **own):
         works = [n for n in range(1, 513) if networks.last_side(config.model, n, **own)]
         near = min(works, key=lambda n: abs(n - side))
