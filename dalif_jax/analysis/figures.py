@@ -132,6 +132,7 @@ def firing_rates(records, path, step=None, note=""):
     return Path(path)
 
 
+OWN_LINE = ("conv", "linear", "attention")  # kinds of layers with a line, or a bar, each
 # What each rule counts, see operations.py.
 RULES = {
     "paper": "every synapse, times the share of its inputs that spike;\nnorms and pools too, "
@@ -146,8 +147,8 @@ def energy_layers(report, path, note=""):
 
     One scale for both, so that their bars can be compared.
     """
-    rows = [r for r in report["operations"] if r["kind"] in ("conv", "linear")]
-    rest = [r for r in report["operations"] if r["kind"] not in ("conv", "linear")]
+    rows = [r for r in report["operations"] if r["kind"] in OWN_LINE]
+    rest = [r for r in report["operations"] if r["kind"] not in OWN_LINE]
     names = [r["name"] for r in rows] + ["norms, pools"]
     figure, axes = panels(2, width=max(5.0, 0.2 * len(names) + 3.0), height=4.6)
     axes[1].sharey(axes[0])

@@ -11,7 +11,7 @@ import numpy as np
 
 from dalif_jax import neurons
 from dalif_jax.analysis import operations
-from dalif_jax.analysis.figures import numbers_of
+from dalif_jax.analysis.figures import OWN_LINE, numbers_of
 from dalif_jax.analysis.summary import neuron_layers
 from dalif_jax.data import sets
 from dalif_jax.settings.config import neuron_options
@@ -235,9 +235,8 @@ def format_operations(values):
         }
 
     energy, rows = values["energy"], values["operations"]
-    own_line = ("conv", "linear", "attention")
-    shown = [row for row in rows if row["kind"] in own_line]
-    rest = [row for row in rows if row["kind"] not in own_line]
+    shown = [row for row in rows if row["kind"] in OWN_LINE]
+    rest = [row for row in rows if row["kind"] not in OWN_LINE]
     width = max(len(row["name"]) for row in [*rows, {"name": "norms and pools"}])
     columns = "".join(
         f"  {rule + ' MACs':>16}  {'ACs':>16}  {'uJ':>10}" for rule in ("paper", "exact")
