@@ -29,6 +29,7 @@ VGG = {"layers": (32, 64, "P", 128, 128, "P", 256, 256, "P", 256, 256, "P")}
 # Its stem without a stride, three stages, half as wide.
 MS = {
     "model": "ms_resnet18", "neuron": "lif", "threshold": 0.5, "detach_reset": True,
+    "optimizer": "adam", "learning_rate": 2e-3, "weight_decay": 0.0, "batch_size": 16,
     "model_options": {
         "stem": ((3, 32, 1),), "widths": (32, 64, 128), "blocks": (2, 2, 2), "strides": (1, 2, 2),
     },

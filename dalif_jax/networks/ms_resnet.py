@@ -14,7 +14,7 @@ import functools
 import flax.linen as nn
 
 from dalif_jax.networks.dropout import Dropout, misfit
-from dalif_jax.networks.parts import AveragePool, GlobalAverage, Parts, show
+from dalif_jax.networks.parts import AveragePool, GlobalAverage, Parts, show, uniform_init
 
 
 class MSBlock(nn.Module):
@@ -75,7 +75,7 @@ class MSResNet(nn.Module):
             x = block(x, train, share)
         x = self.parts.bare(name="last_neuron")(x, train, share)
         x = Dropout(self.dropout, name="dropout")(GlobalAverage(name="pool")(x), train)
-        return dense(self.classes, name="head")(x)
+        return dense(self.classes, kernel_init=uniform_init, name="head")(x)
 
     @nn.nowrap
     def laid_out(self):

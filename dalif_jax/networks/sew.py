@@ -10,7 +10,14 @@ import functools
 import flax.linen as nn
 
 from dalif_jax.networks.blocks import SEWBlock, misfit
-from dalif_jax.networks.parts import AveragePool, GlobalAverage, MaxPool, Parts, show
+from dalif_jax.networks.parts import (
+    AveragePool,
+    GlobalAverage,
+    MaxPool,
+    Parts,
+    show,
+    uniform_init,
+)
 
 
 class SEWResNet(nn.Module):
@@ -37,7 +44,8 @@ class SEWResNet(nn.Module):
                     width, 2 if i and j == 0 else 1, self.parts, self.join, self.zero_init,
                     name=f"stage{i}_block{j}",
                 )(x, train, share)  # fmt: skip
-        return dense(self.classes, name="head")(GlobalAverage(name="pool")(x))
+        head = dense(self.classes, kernel_init=uniform_init, name="head")
+        return head(GlobalAverage(name="pool")(x))
 
     @nn.nowrap
     def misfit(self):
@@ -82,7 +90,7 @@ class SEWPooled(nn.Module):
             if pool > 1:
                 x = (MaxPool if self.pool == "max" else AveragePool)(pool, pool, name=f"pool{i}")(x)
         x = x.reshape(*x.shape[:2], -1) if self.flatten else GlobalAverage(name="pool")(x)
-        return dense(self.classes, name="head")(x)
+        return dense(self.classes, kernel_init=uniform_init, name="head")(x)
 
     @nn.nowrap
     def misfit(self):

@@ -8,7 +8,14 @@ import functools
 
 import flax.linen as nn
 
-from dalif_jax.networks.parts import AveragePool, GlobalAverage, Parts, show
+from dalif_jax.networks.parts import (
+    AveragePool,
+    GlobalAverage,
+    Parts,
+    linear_init,
+    show,
+    uniform_init,
+)
 
 
 class VGG(nn.Module):
@@ -46,7 +53,10 @@ class VGG(nn.Module):
             x = x.reshape(*x.shape[:2], -1)
         else:
             x = GlobalAverage(name="pool")(x)
-        x = dense(self.classes, use_bias=self.head_bias, name="head")(x)
+        # As each authors' code starts it.
+        init = uniform_init if self.flatten else linear_init
+        head = dense(self.classes, use_bias=self.head_bias, kernel_init=init, name="head")
+        x = head(x)
         return neuron(name="head_neuron")(x, train, share) if self.head_neuron else x
 
     @nn.nowrap
