@@ -13,10 +13,12 @@ from configs.digits_dvs import get_config as digits_dvs
 PLIF = {"neuron": "plif", "surrogate": "arctan", "detach_reset": True}
 TET = {"neuron": "lif", "beta": 0.5, "surrogate": "triangle"}
 CELL = {"neuron": "residue", "threshold": 0.3, "surrogate_width": 0.5}
+# Few epochs are to do: small batches.
+ADAM = {"optimizer": "adam", "learning_rate": 2e-3, "weight_decay": 0.0, "batch_size": 16}
 RATES = {"loss": "mse", "optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 0.0}
 TDBN = {"neuron": "lif", "threshold": 0.5, "norm": "tdbn"}
 # Without the pools that 16 pixels have no room for; the second half as wide.
-SEW_7 = {"model": "net_7b", "model_options": {"blocks": ((32, 1),) * 3 + ((32, 2),) * 4}}
+SEW_7 = ADAM | {"model": "net_7b", "model_options": {"blocks": ((32, 1),) * 3 + ((32, 2),) * 4}}
 NARROW_7 = {"blocks": ((16, 1),) * 3 + ((16, 2),) * 4}
 WIDE_7 = {"blocks": ((32, 1),) * 3 + ((32, 2),) + ((64, 2),) * 3}
 # Half as wide, but for TA's.
@@ -27,9 +29,8 @@ PLIFNET = PLIF | RATES | {
 NARROW = {"layers": (64, "P") * 5}
 VGG = {"layers": (32, 64, "P", 128, 128, "P", 256, 256, "P", 256, 256, "P")}
 # Its stem without a stride, three stages, half as wide.
-MS = {
+MS = ADAM | {
     "model": "ms_resnet18", "neuron": "lif", "threshold": 0.5, "detach_reset": True,
-    "optimizer": "adam", "learning_rate": 2e-3, "weight_decay": 0.0, "batch_size": 16,
     "model_options": {
         "stem": ((3, 32, 1),), "widths": (32, 64, 128), "blocks": (2, 2, 2), "strides": (1, 2, 2),
     },
@@ -41,8 +42,8 @@ SYSTEMS = {
         "model_options": NARROW_7 | {"join": "and"}, "zero_init_residual": True,
     },
     "sew_7b_iand": PLIF | SEW_7 | {"model_options": NARROW_7 | {"join": "iand"}},
-    "sew_widenet": PLIF | {"model": "widenet_7b", "model_options": WIDE_7},
-    "glif_widenet": {
+    "sew_widenet": PLIF | ADAM | {"model": "widenet_7b", "model_options": WIDE_7},
+    "glif_widenet": ADAM | {
         "model": "widenet_7b_glif", "neuron": "glif", "per_channel": True, "model_options": WIDE_7,
     },
     "ms_resnet": MS,
@@ -54,7 +55,7 @@ SYSTEMS = {
         "model": "ds_resnet20_gesture", "neuron": "mlf", "threshold": 0.6, "norm": "tdbn",
         "norm_options": {"summed_scale": 1.0, "epsilon_outside": True},
     },
-    "tdbn_resnet17": TDBN | {
+    "tdbn_resnet17": TDBN | ADAM | {
         "model": "resnet17", "model_options": {"widths": (32, 64, 128, 256), "stem": ((3, 32, 1),)},
     },
     "tet_vggsnn": TET | {
@@ -103,7 +104,7 @@ SYSTEMS = {
         "loss_options": {"weight": 0.001}, "optimizer": "adamw", "learning_rate": 1e-2,
         "weight_decay": 1e-4,
     },
-    "dalif_7b": {"model": "net_7b", "model_options": SEW_7["model_options"]},
+    "dalif_7b": SEW_7,
 }  # fmt: skip
 
 
