@@ -63,7 +63,7 @@ SYSTEMS = {
         "learning_rate": 1e-3, "weight_decay": 0.0,
         "model_options": VGG,
     },
-    "pfa_vgg": RATES | {
+    "pfa_vgg": RATES | ADAM | {
         "model": "vggsnn", "neuron": "lif", "alpha": 0.5, "beta": 0.5, "surrogate": "arctan",
         "detach_reset": True, "attention": "pfa",
         "model_options": VGG | {
