@@ -85,10 +85,10 @@ def test_original_files_train_evaluate_and_stream(tmp_path, recipe, write, test,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--config.augment=('crop',)",), "unknown augment 'crop' for digits_dvs, which holds"),
+        (("--config.augment=('tilt',)",), "unknown augment 'tilt' for digits_dvs, which holds"),
         (("--config.frame_size=32",), "larger than digits_dvs's sensor of 16x16"),
         (("--config.split_by=event",), "unknown split_by 'event'; known: number, time"),
-        (("--config.resize=area",), "unknown resize 'area'; known: sum, bilinear"),
+        (("--config.resize=nearest",), "unknown resize 'nearest'; known: sum, bilinear"),
         (
             ("--config.dataset=digits", "--config.frame_size=8"),
             "event cameras and imagenet, not digits",

@@ -41,7 +41,7 @@ def draw(timesteps=6, shape=(3, 5)):
     return jnp.asarray(rng.normal(0.8, 1.5, (shape[0], timesteps, *shape[1:])))
 
 
-@pytest.mark.parametrize("timesteps", [1, 4, 16])
+@pytest.mark.parametrize("timesteps", [1, 4, pytest.param(16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", EVERY)
 def test_one_pass_with_recomputation_is_the_scan(name, timesteps, x64):
     """Values, and gradients of all its numbers and of x."""

@@ -166,7 +166,7 @@ def test_the_tiny_network_agrees_with_numpy(x64):
     assert all(0.01 < tap["firing_rate"] < 0.9 for tap in taps.values())
 
 
-@pytest.mark.parametrize("timesteps", [1, 4, 16])
+@pytest.mark.parametrize("timesteps", [1, 4, pytest.param(16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("neuron", [n for n, k in NEURONS.items() if "stream" not in k.refuses])
 def test_one_step_at_a_time_gives_the_same_spikes(neuron, timesteps, x64):
     rng = np.random.default_rng(2)

@@ -64,6 +64,7 @@ def test_a_folder_of_images_is_trained_on_evaluated_and_shared(tmp_path, digits)
     assert code == 2 and "is not what the run began with: test 287 then, 288 now" in out, out
 
 
+@pytest.mark.slow
 def test_arrays_are_the_same_run_as_the_set_they_are_of(tmp_path, digits):
     """Given the same order and statistics: every record of the evaluations, bit for bit."""
     spec = sets.SPECS["digits"]

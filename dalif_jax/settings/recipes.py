@@ -27,7 +27,7 @@ def known():
         os.path.relpath(path): (ast.get_docstring(ast.parse(path.read_bytes())) or "").split("\n")[
             0
         ]
-        for path in sorted(FOLDER.rglob("*.py"))
+        for path in [*sorted(FOLDER.glob("*.py")), *sorted(FOLDER.glob("*/*.py"))]
         if path.stem not in ("__init__", "base")
     }
 
