@@ -54,6 +54,7 @@ def recipe_of(path):
 
 
 def built(settings):
+    """(network, shape of what it takes) of a config."""
     spec = sets.spec(settings.dataset, settings.frame_size)
     return training.build_model(settings), (settings.timesteps, *spec.shape)
 

@@ -9,7 +9,6 @@ docs/systems/parameters.json.
 """
 
 import json
-import runpy
 from pathlib import Path
 from statistics import fmean
 
@@ -17,9 +16,8 @@ from ablations import network_table
 from ablations.figures import table
 from configs.systems import SYSTEMS
 from configs.systems import get_config as recipe_of
-from dalif_jax import neurons, training
+from dalif_jax import neurons
 from dalif_jax.analysis import summary
-from dalif_jax.data import sets
 from dalif_jax.settings import config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,9 +111,7 @@ def own_parameters(name):
 
 def parameters(settings):
     """Of the network of a config."""
-    spec = sets.spec(settings.dataset, settings.frame_size)
-    shape = (settings.timesteps, *spec.shape)
-    return sum(row.parameters for row in summary.layers(training.build_model(settings), shape))
+    return sum(row.parameters for row in summary.layers(*network_table.built(settings)))
 
 
 def counts():
@@ -194,7 +190,7 @@ def measured_row(row, runs):
 
 
 def published_parameters(published):
-    settings = runpy.run_path(ROOT / "configs" / f"{published['config']}.py")["get_config"]()
+    settings = network_table.recipe_of(published["config"])
     settings.timesteps = published["timesteps"]
     return parameters(settings)
 

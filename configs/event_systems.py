@@ -9,6 +9,7 @@ line; configs/table1/ and configs/table2/ have the recipes. docs/systems.md says
 """
 
 from configs.digits_dvs import get_config as digits_dvs
+from configs.systems import told
 
 PLIF = {"neuron": "plif", "surrogate": "arctan", "detach_reset": True}
 TET = {"neuron": "lif", "beta": 0.5, "surrogate": "triangle"}
@@ -111,10 +112,4 @@ SYSTEMS = {
 def get_config(name="three_conv_ta"):
     if name not in SYSTEMS:
         raise ValueError(f"no system {name!r}; known: {', '.join(SYSTEMS)}")
-    config = digits_dvs()
-    for key, value in SYSTEMS[name].items():
-        if isinstance(value, dict):
-            config[key].update(value)
-        else:
-            config[key] = value
-    return config
+    return told(digits_dvs(), SYSTEMS[name])

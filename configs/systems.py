@@ -55,7 +55,12 @@ SYSTEMS = {
 
 def pieces(config, name):
     """Set what the system `name` changes on a config; returns it."""
-    for key, value in SYSTEMS[name].items():
+    return told(config, SYSTEMS[name])
+
+
+def told(config, keys):
+    """Set keys on a config, options of a piece by name; returns it."""
+    for key, value in keys.items():
         if isinstance(value, dict):
             config[key].update(value)
         else:
@@ -67,6 +72,21 @@ def get_config(name="dalif"):
     if name not in SYSTEMS:
         raise ValueError(f"no system {name!r}; known: {', '.join(SYSTEMS)}")
     return pieces(digits(), name)
+
+
+def fed_as_tet(config):
+    """Set CIFAR10-DVS as TET's public code feeds it and trains on it; returns the config."""
+    config.dataset = "cifar10dvs"
+    config.frame_size = 48
+    config.resize = "antialias"
+    config.frame_values = "8bit"
+    config.timesteps = 10
+    config.augment = ("flip", "roll")
+    config.epochs = 150
+    config.optimizer = "adam"
+    config.learning_rate = 1e-3
+    config.weight_decay = 0.0
+    return config
 
 
 def any_neuron(recipe):

@@ -8,21 +8,11 @@ optimizer and epochs are those of TET's public code for this data set.
 """
 
 from configs.base import get_config as base
-from configs.systems import any_neuron, pieces
+from configs.systems import any_neuron, fed_as_tet, pieces
 
 
 @any_neuron
 def get_config():
-    config = pieces(base(), "lsg")
+    config = fed_as_tet(pieces(base(), "lsg"))
     config.model = "resnet19"
-    config.dataset = "cifar10dvs"
-    config.frame_size = 48
-    config.resize = "antialias"
-    config.frame_values = "8bit"
-    config.timesteps = 10
-    config.augment = ("flip", "roll")
-    config.epochs = 150
-    config.optimizer = "adam"
-    config.learning_rate = 1e-3
-    config.weight_decay = 0.0
     return config

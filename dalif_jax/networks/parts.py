@@ -56,6 +56,14 @@ def show(x, timesteps):
     return jnp.broadcast_to(x, (x.shape[0], timesteps, *x.shape[2:]))
 
 
+def _pooled(pool, function, x):
+    """[B, T, H, W, C] through Flax's `function` with a pool's window, stride and padding."""
+    folded = x.reshape(-1, *x.shape[2:])
+    pad = ((pool.padding, pool.padding),) * 2
+    pooled = function(folded, (pool.window,) * 2, (pool.stride,) * 2, pad)
+    return pooled.reshape(*x.shape[:2], *pooled.shape[1:])
+
+
 class AveragePool(nn.Module):
     """Mean over windows of [B, T, H, W, C]; padding counts as zeros, as PyTorch's default does.
 
@@ -69,10 +77,7 @@ class AveragePool(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        folded = x.reshape(-1, *x.shape[2:])
-        pad = ((self.padding, self.padding),) * 2
-        pooled = nn.avg_pool(folded, (self.window,) * 2, (self.stride,) * 2, pad)
-        return pooled.reshape(*x.shape[:2], *pooled.shape[1:])
+        return _pooled(self, nn.avg_pool, x)
 
 
 class MaxPool(nn.Module):
@@ -85,10 +90,7 @@ class MaxPool(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        folded = x.reshape(-1, *x.shape[2:])
-        pad = ((self.padding, self.padding),) * 2
-        pooled = nn.max_pool(folded, (self.window,) * 2, (self.stride,) * 2, pad)
-        return pooled.reshape(*x.shape[:2], *pooled.shape[1:])
+        return _pooled(self, nn.max_pool, x)
 
 
 class Join(nn.Module):
