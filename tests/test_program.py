@@ -65,6 +65,16 @@ def test_eval_repeats_the_last_epoch_exactly_and_labels_the_best(finished):
     assert lines[-1].endswith("report_best.html")
 
 
+def test_a_damaged_log_is_one_clear_line(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    log = workdir / "metrics.jsonl"
+    log.write_bytes(b"\xff\x00nonsense\n" + log.read_bytes())
+    code, out = train(workdir)
+    assert code == 2 and "metrics.jsonl line 1 is not a metrics record" in out
+    assert "Traceback" not in out
+
+
 def test_results_of_another_checkpoint_have_names_of_their_own(finished, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(finished[0], workdir)

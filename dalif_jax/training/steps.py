@@ -126,6 +126,8 @@ def make_program(config, steps_per_epoch, mesh):
             init_of(model, optimizer, config.seed, jnp.zeros((1, *shape), batches.dtype),
                     config.ema_decay > 0),
             out_shardings=replicated,
+            # Drawn once, to the same numbers: LLVM's dearer passes take longer than they save.
+            compiler_options={"xla_backend_optimization_level": 1} if platform == "cpu" else None,
         ),
         train_step=jit(
             train_step_of(
