@@ -129,6 +129,17 @@ def test_keys_of_events_do_nothing_to_images():
             "test_slices": 4}  # fmt: skip
     lines = list(config.without_effect(settings_of(dataset="digits", **told), "cpu"))
     assert {line.split("=")[0] for line in lines} >= set(told)
+    # Nothing: what trains and measures images is the same program.
+    lowered = []
+    for keys in ({}, told):
+        program = program_of(settings_of(dataset="digits", **keys))
+        images, labels = np.zeros((8, 8, 8, 1), np.uint8), np.zeros(8, np.int32)
+        order, valid = np.zeros((2, 8), np.int32), np.ones(8, bool)
+        state = jax.eval_shape(program.init)
+        train = program.train_step.lower(state, images, labels, order)
+        measure = program.eval_step.lower(state, images, labels, order[0], valid)
+        lowered.append((train.as_text(), measure.as_text()))
+    assert lowered[0] == lowered[1]
 
 
 def program_of(settings):

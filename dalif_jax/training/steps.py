@@ -107,8 +107,8 @@ def make_program(config, steps_per_epoch, mesh):
     batches = batches_of(config, spec, steps_per_epoch, sharded)
     platform = mesh.devices.flat[0].platform
     forward = forward_of(
-        model, config.train_timesteps or config.timesteps, losses.LOSSES[config.loss],
-        loss_options(config),
+        model, (spec.events and config.train_timesteps) or config.timesteps,
+        losses.LOSSES[config.loss], loss_options(config),
         remakes(config.rematerialize, platform),
     )  # fmt: skip
     update = update_of(optimizer, config.ema_decay, constraint_of(kind.constrain, numbers))
@@ -138,7 +138,9 @@ def make_program(config, steps_per_epoch, mesh):
             in_shardings=(replicated, examples, examples, order_sharding),
         ),
         eval_step=jit(
-            eval_step_of(model, spec, batches.dtype, config.timesteps, config.test_slices),
+            eval_step_of(
+                model, spec, batches.dtype, config.timesteps, spec.events and config.test_slices
+            ),
             in_shardings=(replicated, examples, examples, sharded, sharded),
         ),
         replicated=replicated,
