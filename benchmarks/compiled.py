@@ -77,9 +77,16 @@ def devices_of(target, count):
     return list(described.devices)[:count]
 
 
-def figures(lowered, devices):
+# A plan is made before code is: without LLVM's and the assembler's dearer passes it is the same.
+PLAN = {
+    "xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True,
+    "xla_gpu_disable_gpuasm_optimizations": True,
+}  # fmt: skip
+
+
+def figures(lowered, devices, options=None):
     started = time.perf_counter()
-    compiled = lowered.compile()
+    compiled = lowered.compile(compiler_options=options)
     memory, text = compiled.memory_analysis(), compiled.as_text()
     cost = compiled.cost_analysis() or {}  # the CUDA compiler gives none without a device
     counts = {kind: len(re.findall(rf"= [^=]*\b{kind}(?:-start)?\(", text)) for kind in COLLECTIVES}
@@ -236,7 +243,7 @@ def main():
     records = measure.read(name_of) if arguments.only or arguments.recipes else []
 
     def record(name, lowered, count, **more):
-        values, text = figures(lowered, count)
+        values, text = figures(lowered, count, PLAN if arguments.recipes else None)
         records[:] = [r for r in records if r["name"] != name] + [{"name": name, **more, **values}]
         if arguments.hlo:
             os.makedirs(arguments.hlo, exist_ok=True)
