@@ -1,11 +1,11 @@
-"""The CPU's sums of products against the compiler's convolution, and where which is taken."""
+"""The CPU's products against the compiler's convolution, and where which is taken."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dalif_jax.ops import convolution
+from dalif_jax.ops import convolution, products
 
 # height, width, kernel, stride, padding: shapes of the networks, and odd ones.
 SHAPES = [
@@ -21,25 +21,80 @@ def arguments(height, width, kernel, stride, padding):
     return x, weights, (stride, stride), ((padding, padding),) * 2
 
 
+def gradients(form, g, x, weights, strides, padding):
+    y, pull = jax.vjp(lambda x, w: form(x, w, strides, padding), x, weights)
+    return y, *pull(g)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
-def test_products_are_the_convolution_and_so_are_their_gradients(x64, shape):
-    x, weights, strides, padding = arguments(*shape)
-
-    def compiler(x, weights):
-        return jax.lax.conv_general_dilated(
-            x, weights, strides, padding, dimension_numbers=convolution.LAYOUT
-        )
-
-    g = jnp.asarray(np.random.default_rng(1).normal(size=compiler(x, weights).shape))
-    expected, pull_expected = jax.vjp(compiler, x, weights)
-    for form in (convolution.products, convolution.convolve):
-        got, pull = jax.vjp(lambda x, w, form=form: form(x, w, strides, padding), x, weights)
-        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
-        for a, b in zip(pull(g), pull_expected(g), strict=True):
+@pytest.mark.parametrize("positions", [8, 4096])
+def test_products_are_the_convolution_and_so_are_their_gradients(
+    x64, monkeypatch, shape, positions
+):
+    """In bands of few rows and of all."""
+    monkeypatch.setattr(products, "POSITIONS", positions)
+    x, weights, *rest = given = arguments(*shape)
+    g = jnp.asarray(np.random.default_rng(1).normal(size=convolution.compiler(*given).shape))
+    expected = gradients(convolution.compiler, g, *given)
+    for form in (products.products, convolution.convolve):
+        for a, b in zip(gradients(form, g, *given), expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+    forms = (products.patches,) + (products.shifted,) * (rest[0] == (1, 1))
+    for form in forms:
+        found = form(x, g, weights.shape[:2], *rest)
+        np.testing.assert_allclose(found, expected[2], rtol=0, atol=1e-12)
 
 
-def test_large_maps_and_other_platforms_keep_the_compilers_form():
+@pytest.mark.parametrize("padding", [((0, 1), (2, 0)), ((2, 0), (0, 0)), ((3, 3), (3, 3))])
+def test_any_padding(x64, padding):
+    x, weights, strides, _ = arguments(6, 5, 3, 1, 1)
+    g = jnp.asarray(np.random.default_rng(1).normal(
+        size=convolution.compiler(x, weights, strides, padding).shape
+    ))  # fmt: skip
+    expected = gradients(convolution.compiler, g, x, weights, strides, padding)
+    for form in (products.shifted, products.patches):
+        found = form(x, g, weights.shape[:2], strides, padding)
+        np.testing.assert_allclose(found, expected[2], rtol=0, atol=1e-12)
+    for a, b in zip(
+        gradients(convolution.convolve, g, x, weights, strides, padding), expected, strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+
+
+def test_sums_of_bfloat16_are_float32():
+    x, _, strides, padding = arguments(16, 16, 3, 1, 1)
+    x, g = (jnp.abs(v).astype(jnp.bfloat16) for v in (x, x[..., :3]))
+    exact = products.shifted(*(v.astype(jnp.float32) for v in (x, g)), (3, 3), strides, padding)
+    for form in (products.shifted, products.patches):
+        found = form(x, g, (3, 3), strides, padding)
+        np.testing.assert_allclose(found, exact, rtol=1e-5)
+
+
+# images and channels of maps: where products are the faster form, see benchmarks/convolution.py.
+@pytest.mark.parametrize(
+    ("case", "forward", "weight"),
+    [
+        ((32, 32, 64, 64, 3, 1), "compiler", "shifted"),
+        ((16, 16, 256, 256, 3, 1), "compiler", "shifted"),
+        ((8, 16, 256, 256, 3, 1), "products", "shifted"),
+        ((8, 8, 512, 512, 3, 1), "products", "shifted"),
+        ((32, 8, 128, 128, 3, 1), "compiler", "shifted"),
+        ((32, 2, 64, 64, 3, 1), "products", "products"),
+        ((16, 32, 3, 64, 3, 1), "compiler", "patches"),
+        ((1, 224, 3, 64, 7, 2), "compiler", "patches"),
+        ((4, 56, 64, 128, 3, 2), "compiler", "compiler"),
+        ((4, 56, 64, 128, 1, 2), "products", "products"),
+    ],
+)
+def test_the_form_is_chosen_by_the_shape(case, forward, weight):
+    images, size, channels, out, kernel, stride = case
+    given = (images, size, size, channels), (kernel, kernel, channels, out), (stride, stride)
+    padding = ((kernel // 2,) * 2,) * 2
+    assert convolution.forward_form(*given, padding).__name__ == forward
+    assert convolution.weight_form(*given, padding).__name__ == weight
+
+
+def test_other_platforms_keep_the_compilers_form():
     def gradient(x, weights, strides, padding):
         total = lambda x, w: convolution.convolve(x, w, strides, padding).sum()  # noqa: E731
         return jax.jit(jax.grad(total, (0, 1))).trace(x, weights)
@@ -48,9 +103,9 @@ def test_large_maps_and_other_platforms_keep_the_compilers_form():
         text = traced.lower(lowering_platforms=(platform,)).as_text()
         return "stablehlo.convolution" in text, "stablehlo.dot_general" in text
 
-    large = gradient(*arguments(8, 8, 3, 1, 1))
-    assert holds(large, "cpu") == (True, False)
-    small = gradient(*arguments(2, 2, 3, 1, 1))
+    large, small = (gradient(*arguments(size, size, 3, 1, 1)) for size in (8, 2))
+    assert holds(large, "cpu") == (True, True)
     assert holds(small, "cpu") == (False, True)
     for platform in ("cuda", "tpu"):
-        assert holds(small, platform) == (True, False)
+        for traced in (large, small):
+            assert holds(traced, platform) == (True, False)

@@ -1,22 +1,20 @@
-"""Convolution in the form that is fast where it runs: the compiler's, or sums of products on CPU.
+"""Convolution in the form that is fast where it runs: the compiler's, or products on a CPU.
 
-XLA:CPU runs convolutions at about 100 GFLOP/s on two cores, except on the smallest maps: on 2x2
-maps with 512 channels it drops to 2, and a deep network's last stage takes most of its step. There
-a convolution is written as one matrix product for each position of the kernel, over the part of the
-map which that position reaches; products with padding are left out, 20 of 36 on a 2x2 map. A 1x1
-convolution is one product. `jax.lax.platform_dependent` decides while lowering, so programs for GPU
-and TPU never hold these forms.
+XLA:CPU is at the speed of a matrix product for convolutions of large maps, but its weight gradients
+run at a quarter of it, and everything of small maps with many channels at a half; on 2x2 maps with
+512 channels it drops to a hundredth. There convolutions are sums of products (products.py), by
+shape. `jax.lax.platform_dependent` decides while lowering, so programs for GPU and TPU never hold
+these forms. benchmarks/convolution.py measures them.
 """
 
 import functools
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-# Up to this output height and width the sum of products is the faster form on CPU.
-SMALL_MAP = 2
+from dalif_jax.ops import products
+
 # The name under which rematerialisation finds the outputs that are worth keeping.
 CONVOLUTIONS = "convolution"
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -39,8 +37,7 @@ def convolve(
       [N, H', W', O] in x's dtype.
     """
     dilations = (kwargs.get(key) or () for key in ("lhs_dilation", "rhs_dilation"))
-    ordinary = feature_group_count == 1 and all(d == 1 for pair in dilations for d in pair)
-    if ordinary and _prefers_products(x.shape, kernel.shape, strides, padding):
+    if feature_group_count == 1 and all(d == 1 for pair in dilations for d in pair):
         y = _convolve(x, kernel, tuple(strides), tuple(map(tuple, padding)))
     else:
         y = lax.conv_general_dilated(
@@ -50,33 +47,35 @@ def convolve(
     return checkpoint_name(y, CONVOLUTIONS)
 
 
-def _prefers_products(x_shape, kernel_shape, strides, padding):
+def forward_form(x_shape, kernel_shape, strides, padding):
+    """compiler or products.products: the faster on a CPU."""
     if kernel_shape[:2] == (1, 1):
-        return not any(map(any, padding))
-    out = output_size(x_shape, kernel_shape, strides, padding)
-    return max(out) <= SMALL_MAP
+        return compiler if any(map(any, padding)) else products.products
+    size = products.output_size(x_shape, kernel_shape, strides, padding)
+    if max(size) <= 2:
+        return products.products
+    # Each of a kernel's products reads and writes all of the output, which must be worth it.
+    values = x_shape[0] * size[0] * size[1] * kernel_shape[3]
+    small = max(size) <= 8 or values <= 2**19
+    return products.products if small and min(kernel_shape[2:]) >= 256 else compiler
 
 
-def output_size(x_shape, kernel_shape, strides, padding):
-    """(H', W') of a convolution."""
-    return tuple(
-        (size + sum(pad) - k) // stride + 1
-        for size, k, stride, pad in zip(
-            x_shape[1:3], kernel_shape[:2], strides, padding, strict=True
-        )
-    )
+def weight_form(x_shape, kernel_shape, strides, padding):
+    """compiler, or products.shifted or .patches: the faster on a CPU for the kernel's gradient."""
+    size = products.output_size(x_shape, kernel_shape, strides, padding)
+    if kernel_shape[:2] == (1, 1) or max(size) <= 2:
+        return forward_form(x_shape, kernel_shape, strides, padding)
+    if kernel_shape[2] < 16:
+        return products.patches
+    return products.shifted if tuple(strides) == (1, 1) else compiler
 
 
-# A custom derivative, because differentiating through `platform_dependent` would keep the
-# intermediates of both forms.
+# A custom derivative: each of the three has a form of its own, and differentiating through
+# `platform_dependent` would keep the intermediates of all.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(x, kernel, strides, padding):
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=functools.partial(products, strides=strides, padding=padding),
-        default=functools.partial(_compiler, strides=strides, padding=padding),
-    )
+    form = forward_form(x.shape, kernel.shape, strides, padding)
+    return _where(form, compiler, x, kernel, strides=strides, padding=padding)
 
 
 def _forward(x, kernel, strides, padding):
@@ -84,48 +83,45 @@ def _forward(x, kernel, strides, padding):
 
 
 def _backward(strides, padding, residuals, gradient):
-    def of(form):
-        def transposed(x, kernel, gradient):
-            return jax.vjp(functools.partial(form, strides=strides, padding=padding), x, kernel)[1](
-                gradient
-            )
+    x, kernel = residuals
+    told = {"strides": strides, "padding": padding}
 
-        return transposed
+    def of_input(x, kernel, gradient, **told):
+        return jax.vjp(lambda x: compiler(x, kernel, **told), x)[1](gradient)[0]
 
-    return lax.platform_dependent(*residuals, gradient, cpu=of(products), default=of(_compiler))
+    def of_kernel(x, kernel, gradient, **told):
+        return jax.vjp(lambda kernel: compiler(x, kernel, **told), kernel)[1](gradient)[0]
+
+    def input_by_products(x, kernel, gradient, **told):
+        return jax.vjp(lambda x: products.products(x, kernel, **told), x)[1](gradient)[0]
+
+    def kernel_by_products(x, kernel, gradient, **told):
+        form = weight_form(x.shape, kernel.shape, strides, padding)
+        if form is products.products:
+            return jax.vjp(lambda k: form(x, k, **told), kernel)[1](gradient)[0]
+        return form(x, gradient, kernel.shape[:2], **told).astype(kernel.dtype)
+
+    given = x, kernel, gradient
+    by_products = forward_form(x.shape, kernel.shape, strides, padding) is not compiler
+    # A stride leaves the compiler holes to multiply.
+    by_products |= max(strides) > 1 and min(kernel.shape[2:]) >= 64
+    first = _where(input_by_products if by_products else of_input, of_input, *given, **told)
+    own = weight_form(x.shape, kernel.shape, strides, padding) is not compiler
+    return first, _where(kernel_by_products if own else of_kernel, of_kernel, *given, **told)
 
 
 _convolve.defvjp(_forward, _backward)
 
 
-def _compiler(x, kernel, strides, padding):
-    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=LAYOUT)
-
-
-def products(x, kernel, strides, padding):
-    """The sum over kernel positions of (the part of x it reaches) @ (its [C, O] weights)."""
-    size = output_size(x.shape, kernel.shape, strides, padding)
-    total = jnp.zeros((x.shape[0], *size, kernel.shape[-1]), x.dtype)
-    for i in range(kernel.shape[0]):
-        for j in range(kernel.shape[1]):
-            rows, to_rows = _reach(i, x.shape[1], size[0], strides[0], padding[0][0])
-            columns, to_columns = _reach(j, x.shape[2], size[1], strides[1], padding[1][0])
-            part = x[:, rows, columns]
-            if not part.size:
-                continue
-            pads = ((0, 0), to_rows, to_columns, (0, 0))
-            total += jnp.pad(jnp.einsum("nhwc,co->nhwo", part, kernel[i, j]), pads)
-    return total
-
-
-def _reach(offset, size, out, stride, pad):
-    """Which inputs kernel row `offset` meets, as a slice, and how many outputs lie before and
-    after those it serves."""
-    first = max(0, -(-(pad - offset) // stride))  # smallest output whose input is inside
-    last = min(out - 1, (size - 1 + pad - offset) // stride)
-    count = max(0, last - first + 1)
-    start = first * stride + offset - pad
-    return slice(start, start + (count - 1) * stride + 1 if count else start, stride), (
-        first,
-        out - first - count,
+def _where(cpu, default, *arguments, **told):
+    if cpu is default:
+        return default(*arguments, **told)
+    return lax.platform_dependent(
+        *arguments,
+        cpu=functools.partial(cpu, **told),
+        default=functools.partial(default, **told),
     )
+
+
+def compiler(x, kernel, strides, padding):
+    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=LAYOUT)
