@@ -36,8 +36,6 @@ from dalif_jax.settings import config  # noqa: E402
 RUN = (
     "--config.model=tiny", "--config.timesteps=2", "--config.log_every=5", "--config.keep=3",
 )  # fmt: skip
-# Compiled as users' runs are, not as the suite's own programs.
-ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
 
 
 def start(workdir, *arguments, under=()):
@@ -46,7 +44,7 @@ def start(workdir, *arguments, under=()):
         [sys.executable, *map(str, under), "train.py", "--config", "configs/digits.py",
          "--workdir", str(workdir), *RUN, *arguments],
         cwd=ROOT,
-        env={**ENVIRONMENT, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

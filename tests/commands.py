@@ -14,15 +14,12 @@ SHORT = (
 )  # fmt: skip
 
 
-OPTIMISED = {k: v for k, v in os.environ.items() if k != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
-
-
 def command(script, *arguments, **environment):
     # One device, as on a user's laptop: the suite's own eight are for sharding.
     return {
         "args": [sys.executable, script, *map(str, arguments)],
         "cwd": ROOT,
-        "env": {**OPTIMISED, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", **environment},
+        "env": {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", **environment},
         "stdout": subprocess.PIPE,
         "stderr": subprocess.STDOUT,
         "text": True,

@@ -136,8 +136,11 @@ RUN = ("--config.partial_data=True", "--config.frame_size=32", "--config.model=t
 
 
 def train(root, workdir, *arguments, recipe="configs/imagenet_r34.py"):
-    environment = {k: v for k, v in os.environ.items() if k != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
-    environment |= {"XDG_CACHE_HOME": str(root / "cache"), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {
+        "XDG_CACHE_HOME": str(root / "cache"),
+        "XLA_FLAGS": "",
+        "JAX_PLATFORMS": "cpu",
+    }
     done = subprocess.run(
         [sys.executable, "train.py", "--config", recipe, "--workdir", str(workdir),
          f"--config.data_dir={root}", *arguments],

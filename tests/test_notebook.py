@@ -24,7 +24,7 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
             "--config.epochs=25", "--config.epochs=3"
         )
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS", raising=False)
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
     NotebookClient(
         notebook, timeout=280, resources={"metadata": {"path": NOTEBOOK.parent}}
     ).execute()
