@@ -39,9 +39,7 @@ MS = ADAM | {
 
 SYSTEMS = {
     "sew_7b": PLIF | SEW_7,
-    "sew_7b_and": PLIF | SEW_7 | {
-        "model_options": NARROW_7 | {"join": "and"}, "zero_init_residual": True,
-    },
+    "sew_7b_and": PLIF | SEW_7 | {"model_options": NARROW_7 | {"join": "and"}},
     "sew_7b_iand": PLIF | SEW_7 | {"model_options": NARROW_7 | {"join": "iand"}},
     "sew_widenet": PLIF | ADAM | {"model": "widenet_7b", "model_options": WIDE_7},
     "glif_widenet": ADAM | {

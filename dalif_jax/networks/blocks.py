@@ -20,7 +20,9 @@ def misfit(join):
 
 
 class SEWBlock(nn.Module):
-    """With `zero_init` it starts as the identity: no spikes of the branch, for `and` always."""
+    """With `zero_init` it starts as the identity: the branch fires nothing, for `and` always.
+
+    Always: where a current of 1 makes its neuron fire, as it does IF's; PLIF's then never fires."""
 
     width: int
     stride: int
