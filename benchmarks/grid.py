@@ -71,7 +71,7 @@ def main():
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--out", default="grid_cpu")
-    arguments = parser.parse_args()
+    arguments, conditions = measure.parse(parser)
     records = []
     for network in ("tiny", "mini"):
         sides = []
@@ -87,7 +87,7 @@ def main():
             )
             milliseconds = 1e3 * timing["median_s"]
             print(f"{side.name}: {milliseconds:.0f} ms a step of {SEEDS} seeds", flush=True)
-    measure.write(arguments.out, records)
+    measure.write(arguments.out, records, **conditions)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def images_of(count):
     return images, draw.integers(0, 10, count).astype(np.int32)
 
 
-def stream(folder, rounds):
+def stream(folder, rounds, conditions):
     """Images per second that reach the device, by cores, threads and processes."""
     if not hasattr(os, "sched_setaffinity"):
         raise SystemExit("--stream binds itself to cores, which Linux lets it and this system not")
@@ -96,7 +96,7 @@ def stream(folder, rounds):
              "bytes_per_image": float(mean)}
         )  # fmt: skip
         print(f"{name}: {rate:.0f} images/s, files of {mean / 1e3:.0f} kB")
-    measure.write("stream_cpu", records)
+    measure.write("stream_cpu", records, **conditions)
 
 
 def main():
@@ -105,9 +105,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", default="input_cpu")
     parser.add_argument("--stream", default="", help="a data_dir with imagenet2012")
-    arguments = parser.parse_args()
+    arguments, conditions = measure.parse(parser)
     if arguments.stream:
-        stream(arguments.stream, arguments.rounds)
+        stream(arguments.stream, arguments.rounds, conditions)
         return
     batch = arguments.batch
     images = jnp.asarray(images_of(batch)[0])
@@ -131,7 +131,7 @@ def main():
     for name, timing in measure.alternate(sides, arguments.rounds, 2).items():
         records.append({"name": name, "images_per_second": batch / timing["median_s"], **timing})
         print(f"{name}: {records[-1]['images_per_second']:.0f} images/s")
-    measure.write(arguments.out, records)
+    measure.write(arguments.out, records, **conditions)
 
 
 if __name__ == "__main__":

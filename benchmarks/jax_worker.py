@@ -3,6 +3,7 @@
 import os
 import time
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections  # noqa: F401  its import must not fall into a timing
@@ -11,14 +12,14 @@ import optax
 from worker import resident, restart_peak, serve
 
 from configs.base import get_config
-from dalif_jax import losses, networks, neurons, training
-from dalif_jax.ops import fused
+from dalif_jax import losses, networks, training
+from dalif_jax.analysis import summary
 from dalif_jax.training.steps import forward_of, remakes
 
 CPU = jax.default_backend() == "cpu"
 
 
-def _timed(step, repeats):
+def timed(step, repeats):
     """Seconds of each call, waited for."""
     seconds = []
     for _ in range(repeats):
@@ -53,7 +54,7 @@ class Side:
         }
 
     def run(self, steps):
-        return {"seconds": _timed(self.step, steps)}
+        return {"seconds": timed(self.step, steps)}
 
     def product(self, size, repeats):
         """Seconds of a float32 matrix product: the ceiling of what convolutions can reach."""
@@ -61,7 +62,14 @@ class Side:
         product = jax.jit(jnp.matmul, static_argnames="precision")
         step = lambda: product(a, a, precision="highest")  # noqa: E731
         jax.block_until_ready(step())
-        return {"seconds": _timed(step, repeats)}
+        return {"seconds": timed(step, repeats)}
+
+    def move(self, values, repeats):
+        """Seconds to read and write so many float32."""
+        x = jnp.zeros(values)
+        step = jax.jit(lambda x: x + 1).lower(x).compile()
+        jax.block_until_ready(step(x))
+        return {"seconds": timed(lambda: step(x), repeats)}
 
     def peak(self):
         memory = self.compiled.memory_analysis()
@@ -105,6 +113,44 @@ class Step(Side):
     def step(self):
         self.state, metrics = self.compiled(self.state, *self.data, self.order)
         return metrics["loss"], self.state.params
+
+    def work(self):
+        """What a step must compute and move: {flops, bytes}, by tracing the network.
+
+        A convolution and its two gradients multiply as often; nothing goes back to the input. In
+        float32 each reads its input twice and writes the input's gradient, writes its output and
+        reads the output's gradient twice; norm and neuron, one pass over all that a statistic needs
+        and one that uses it, read the output twice and write spikes, then read output and gradient
+        twice and write one gradient.
+        """
+        shapes = []
+
+        def watch(call, args, kwargs, context):
+            out = call(*args, **kwargs)
+            if isinstance(context.module, nn.Conv) and context.method_name == "__call__":
+                kernel = context.module.variables["params"]["kernel"].shape
+                shapes.append((args[0].size, out.size, kernel))
+            return out
+
+        with summary.watching(watch):
+            jax.eval_shape(self.forward)
+        flops = numbers = 0
+        for i, (read, written, (kh, kw, channels, _)) in enumerate(shapes):
+            flops += 2 * written * kh * kw * channels * (3 if i else 2)
+            numbers += (3 if i else 2) * read + 11 * written
+        return {"flops": flops, "bytes": 4 * numbers}
+
+    def forward(self):
+        """The training pass, on a batch of examples as they reach the network."""
+        spec = self.spec
+        shape = (spec["batch"], 1, spec["size"], spec["size"], spec["channels"])
+        return self.applied(jnp.zeros(shape, spec["dtype"]))
+
+    def applied(self, x):
+        variables = {"params": self.state.params, "batch_stats": self.state.batch_stats}
+        return self.program.model.apply(
+            variables, x, train=True, timesteps=self.spec["timesteps"], mutable=["batch_stats"]
+        )
 
     def weights(self, out):
         """Initial weights and a batch, for both sides' gates."""
@@ -184,6 +230,9 @@ def events_step(model, config, optimizer, shape, platform, abstract=False):
 class Events(Step):
     """The same for event frames."""
 
+    def forward(self):
+        return self.applied(self.data[0])
+
     def build(self):
         spec = self.spec
         super().build()
@@ -202,84 +251,9 @@ class Events(Step):
         )
 
 
-class Layer(Side):
-    """One layer of any neuron as a network runs it, [B, T, H, W, C], forward and backward."""
-
-    def build(self):
-        spec = self.spec
-        if spec["dtype"] == "float64":
-            jax.config.update("jax_enable_x64", True)
-        batch, *rest = spec["shape"]
-        shape = (batch, spec["timesteps"], *rest)
-        keys = jax.random.split(jax.random.key(0))
-        dtype = jnp.dtype(spec["dtype"])
-        self.x, self.gradient = (jax.random.normal(key, shape).astype(dtype) for key in keys)
-        self.params, layer = self.layer()
-
-        def both(params, x, gradient):
-            spikes, backward = jax.vjp(layer, params, x)
-            return spikes, backward(gradient)
-
-        self.both = jax.jit(both)
-
-    def layer(self):
-        """(its numbers, (numbers, x) -> spikes)."""
-        spec = self.spec
-        layer = neurons.SpikingNeuron(neurons.options(spec["neuron"], **spec["options"]))
-        # No running statistics are kept: a layer forward and backward is what is timed.
-        variables = layer.init(jax.random.key(1), self.x[:1], True)
-        rest = {key: value for key, value in variables.items() if key != "params"}
-        spikes = lambda params, x: layer.apply({"params": params, **rest}, x, True)  # noqa: E731
-        return variables.get("params", {}), spikes
-
-    def compile(self):
-        self.compiled = self.both.lower(self.params, self.x, self.gradient).compile()
-
-    def step(self):
-        return self.compiled(self.params, self.x, self.gradient)
-
-    def copy(self, repeats):
-        """Seconds to copy x once: the bandwidth the floor is counted in."""
-        duplicate = jax.jit(lambda x: x + 1).lower(self.x).compile()
-        jax.block_until_ready(duplicate(self.x))
-        return {"seconds": _timed(lambda: duplicate(self.x), repeats), "bytes": self.x.nbytes}
-
-    def weights(self, out):
-        self.build()
-        np.savez(out, x=self.x, gradient=self.gradient, **self.params)
-        return {"ok": True}
-
-    def gate(self, inputs, out):
-        self.build()
-        given = np.load(inputs)
-        params = {name: jnp.asarray(given[name]) for name in self.params}
-        spikes, (of_params, of_x) = self.both(params, given["x"], given["gradient"])
-        np.savez(out, spikes=spikes, x=of_x, **of_params)
-        return {"ok": True}
-
-
-class Neuron(Layer):
-    """DA-LIF in each of its forms."""
-
-    def layer(self):
-        kind = self.spec["neuron"]
-        if kind in ("fused", "pallas"):
-            mesh = training.make_mesh(jax.devices()[:1]) if kind == "pallas" else None
-
-            def spikes(params, x):
-                decays = jnp.tanh(params["a"]), jnp.tanh(params["b"])
-                return fused.spikes(*decays, x, 1.0, "rectangle", 1.0, False, mesh)
-        else:
-            options = neurons.options()
-
-            def spikes(params, x):
-                return neurons.simulate(options, params, x)[1]
-
-        return {"a": jnp.float32(1.0), "b": jnp.float32(1.0)}, spikes
-
-
 if __name__ == "__main__":
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    from jax_layers import Layer, Neuron
     from jax_models import Model
 
     kinds = {"step": Step, "events": Events, "neuron": Neuron, "layer": Layer, "model": Model}

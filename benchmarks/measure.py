@@ -1,5 +1,6 @@
 """What every benchmark does: start both sides, alternate them, keep medians, write one JSON."""
 
+import contextlib
 import datetime
 import json
 import os
@@ -24,6 +25,8 @@ ENVIRONMENT = {
     "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}",
     "PYTHONWARNINGS": "ignore",
 }
+
+QUIET = 0.3  # load of the last minute below which timings count
 
 
 class Failed(RuntimeError):
@@ -110,8 +113,42 @@ def alternate(sides, rounds, steps):
 
 
 def load():
-    """Processes that ran or waited over the last minute; a quiet machine is below 0.3."""
+    """Processes that ran or waited over the last minute."""
     return os.getloadavg()[0]
+
+
+def beside(seconds=1.0):
+    """{process: share of a core} of those that take more than a twentieth of one, but this."""
+
+    def ticks():
+        found = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                name, _, rest = path.read_text().partition(" (")[2].rpartition(") ")
+                user, system = rest.split()[11:13]
+                found[f"{path.parent.name} {name}"] = int(user) + int(system)
+        return found
+
+    before = ticks()
+    time.sleep(seconds)
+    per_second = os.sysconf("SC_CLK_TCK") * seconds
+    shares = {name: (after - before.get(name, 0)) / per_second for name, after in ticks().items()}
+    own = f"{os.getpid()} "
+    return {k: round(v, 2) for k, v in shares.items() if v > 0.05 and not k.startswith(own)}
+
+
+def parse(parser):
+    """(arguments, conditions of the run); ends with a message where the machine is not quiet."""
+    parser.add_argument("--busy", action="store_true", help="measure even so, and write it down")
+    arguments = parser.parse_args()
+    conditions = {"load_before": load(), "beside": beside()}
+    timed = not (arguments.busy or getattr(arguments, "gate", False))
+    if timed and (conditions["load_before"] > QUIET or conditions["beside"]):
+        raise SystemExit(
+            f"not a quiet machine: load {conditions['load_before']:.2f}, below {QUIET} is; beside "
+            f"this {conditions['beside'] or 'nothing'}. Wait, or say --busy: that is written down"
+        )
+    return arguments, conditions
 
 
 def ceiling(sides, size=2048, repeats=10):
@@ -120,6 +157,16 @@ def ceiling(sides, size=2048, repeats=10):
         side.name: 2e-9
         * size**3
         / statistics.median(side.product(size=size, repeats=repeats)["seconds"])
+        for side in sides
+    }
+
+
+def bandwidth(sides, values=2**25, repeats=10):
+    """{side: bytes a second that a copy of `values` float32 reads and writes}."""
+    return {
+        side.name: 8
+        * values
+        / statistics.median(side.move(values=values, repeats=repeats)["seconds"])
         for side in sides
     }
 

@@ -78,9 +78,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--out", default="models_cpu")
-    arguments = parser.parse_args()
+    arguments, conditions = measure.parse(parser)
 
-    conditions, records = {"load_before": measure.load()}, []
+    records = []
     for name in CASES:
         record = {"network": name, "gate": gate(name, arguments.torch_python), "sides": {}}
         print(name, record["gate"], flush=True)

@@ -58,9 +58,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--gpu", action="store_true", help="time the Pallas kernel too")
     parser.add_argument("--out", default="neuron_cpu")
-    arguments = parser.parse_args()
+    arguments, conditions = measure.parse(parser)
 
-    conditions = {"load_before": measure.load()}
     first = spec("fused", 4, 2**18, "float32")
     sides = {name: measure.Side(name, first | {"neuron": name}) for name in OURS}
     if not arguments.gpu:

@@ -60,9 +60,8 @@ def main():
     parser.add_argument("--values", type=int, default=2**23, help="elements of x; 2**28 for a GPU")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--out", default="neurons_cpu")
-    arguments = parser.parse_args()
+    arguments, conditions = measure.parse(parser)
 
-    conditions = {"load_before": measure.load()}
     first = spec("lif", 4, 2**18, "float32")
     # The gate switches float64 on for good: its process is not the one that is timed.
     gating = measure.Side("gate", first)

@@ -65,9 +65,11 @@ def step(result):
         theirs = min(s["median_s"] for name, s in sides.items() if name != "ours")
         for name, side in sides.items():
             ratio = f"{theirs / side['median_s']:.2f}x" if name == "ours" else ""
+            floor = record.get("floor_s")
             rows.append((
                 f"{spec['network']} T={spec['timesteps']} batch {spec['batch']}", name,
-                f"{spec['batch'] / side['median_s']:.1f}", ratio, mib(side["peak_bytes"]),
+                f"{spec['batch'] / side['median_s']:.1f}", ratio,
+                f"{side['median_s'] / floor:.1f}" if floor else "", mib(side["peak_bytes"]),
                 mib(side["planned_bytes"]) if "planned_bytes" in side else "",
                 f"{side['compile_s']:.0f}",
             ))  # fmt: skip
@@ -76,11 +78,19 @@ def step(result):
         "side",
         "images/s",
         "against their best",
+        "of the floor",
         "peak, MiB",
         "planned, MiB",
         "first step, s",
     )
     return "B. Whole train step", table(head, rows)
+
+
+def start(result):
+    rows = [
+        (r["name"], *(f"{r[kind]:.1f}" for kind in ("cold", "warm"))) for r in result["records"]
+    ]
+    return "F. From the command", table(("until", "cold, s", "with its cache, s"), rows)
 
 
 def models(result):
@@ -177,7 +187,8 @@ def quiet(result):
 
 
 KINDS = {"nir": nir, "neuron": neuron, "neurons": neurons, "models": models, "step": step,
-         "input": rates, "stream": stream, "grid": grid, "compiled": compiled}  # fmt: skip
+         "start": start, "input": rates, "stream": stream, "grid": grid,
+         "compiled": compiled}  # fmt: skip
 
 
 def main():

@@ -56,7 +56,8 @@ def gate(spec, torch_python):
 
 
 def contenders(spec, gpu):
-    """{name: (spec, whether it is ours)}: both memory layouts, the same neuron and the simpler."""
+    """{name: (spec, whether it is ours)}: both memory layouts, the same neuron and the simpler, and
+    both in torch.compile, with SpikingJelly and as a plain loop over time."""
     out = {"ours": (spec, True)}
     if gpu:
         out["ours pallas"] = (spec | {"config": {"kernel": "pallas"}}, True)
@@ -64,15 +65,12 @@ def contenders(spec, gpu):
         for layout in ("nchw", "nhwc"):
             theirs = spec | {"neuron": neuron, "channels_last": layout == "nhwc"}
             out[f"spikingjelly {neuron} {layout}"] = (theirs, False)
-            if gpu:
-                out[f"spikingjelly {neuron} {layout} compiled"] = (
-                    theirs | {"compile": True},
-                    False,
-                )
-    if gpu:
-        out["plain loop nhwc compiled"] = (
-            spec | {"neuron": "dalif_eager", "channels_last": True, "compile": True}, False,
-        )  # fmt: skip
+            if gpu or (neuron, layout) == ("plif", "nchw"):
+                compiled = theirs | {"compile": True}
+                out[f"spikingjelly {neuron} {layout} compiled"] = (compiled, False)
+    for layout in ("nchw", "nhwc"):
+        plain = spec | {"neuron": "dalif_eager", "channels_last": layout == "nhwc"}
+        out[f"plain loop {layout} compiled"] = (plain | {"compile": True}, False)
     return out
 
 
@@ -84,9 +82,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--out", default="step_cpu")
-    arguments = parser.parse_args()
+    arguments, conditions = measure.parse(parser)
 
-    conditions, records = {"load_before": measure.load()}, []
+    records = []
     for network, timesteps, size, channels, classes, *batches in CASES:
         if arguments.only not in ("", network):
             continue
@@ -106,7 +104,11 @@ def main():
             except measure.Failed as error:
                 record["failed"][name] = str(error)
                 side.close()
-        record["gflops"] = measure.ceiling([ready[0], ready[-1]])
+        both = [ready[0], ready[-1]]
+        record["gflops"], record["bandwidth"] = measure.ceiling(both), measure.bandwidth(both)
+        work = record["work"] = ready[0].work()
+        record["floor_s"] = 1e-9 * work["flops"] / max(record["gflops"].values())
+        record["floor_s"] += work["bytes"] / max(record["bandwidth"].values())
         for name, timing in measure.alternate(ready, arguments.rounds, arguments.steps).items():
             record["sides"][name] |= timing
         for side in ready:

@@ -71,6 +71,13 @@ class Side:
         a @ a
         return {"seconds": _timed(lambda: a @ a, repeats)}
 
+    def move(self, values, repeats):
+        """Seconds to read and write so many float32."""
+        x, y = torch.zeros(values, device=DEVICE), torch.zeros(values, device=DEVICE)
+        step = lambda: torch.add(x, 1, out=y)  # noqa: E731
+        step()
+        return {"seconds": _timed(step, repeats)}
+
     def peak(self):
         if DEVICE == "cuda":
             return {"peak_bytes": torch.cuda.max_memory_allocated()}
