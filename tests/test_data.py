@@ -1,12 +1,13 @@
 """The data: the digits, the order of examples, and what is held out."""
 
 import math
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from dalif_jax.data import sets
+from dalif_jax.data import digits, sets
 
 # ---- Digits
 
@@ -31,6 +32,14 @@ def test_digits_follow_the_index_rule():
         assert set(split.labels.tolist()) == set(range(10))
         np.testing.assert_array_equal(split.images[..., 0] / 15, source.images[rule[name]])
         np.testing.assert_array_equal(split.labels, source.target[rule[name]])
+
+
+def test_digits_are_read_where_their_file_is_not(monkeypatch):
+    images, labels = digits.digits()
+    monkeypatch.setattr(digits, "PLACE", Path("elsewhere.csv.gz"))
+    for found, expected in zip(digits.digits(), (images, labels), strict=True):
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_digits_mean_and_std_are_those_of_the_training_part():

@@ -32,7 +32,7 @@ ONLY_IN = {
     "orbax": ["runs.checkpoint", "runs.saved_steps"],
     "matplotlib": ["analysis.figures", "analysis.watching"],
     "tensorboardX": ["runs.runlog"],
-    "sklearn": ["data.sets", "data.events.moving_digits"],
+    "sklearn": ["data.digits"],
     "tonic": ["data.events.events", "data.events.recordings"],
     "joblib": ["data.events.conversion", "data.feed"],
     "filelock": ["data.events.frames", "runs.command"],

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dalif_jax.data import arrays, cifar, image_folder, imagenet, own
+from dalif_jax.data.digits import digits as read_digits
 from dalif_jax.data.events import frames, own_recordings, recordings
 from dalif_jax.data.events.events import DataError
 
@@ -245,13 +246,10 @@ def digits():
     The last 360 in file order are `unseen_writers`: by the collection's order their writers are
     not among the earlier ones. Of the first 1,437, every fifth (index 4, 9, ...) is `test`, the
     rest `train`. The grey levels 0..16 are stored times 15, as 0..240: exact, and with the spread
-    of an 8-bit image. Source: sklearn.datasets.load_digits (UCI optical recognition of digits).
+    of an 8-bit image.
     """
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    images = (bunch.images[..., None] * 15).astype(np.uint8)
-    labels = bunch.target.astype(np.int32)
+    images, labels = read_digits()
+    images = images[..., None] * np.uint8(15)
     index = np.arange(len(labels))
     seen, fifth = index < 1437, index % 5 == 4
     parts = {"train": seen & ~fifth, "test": seen & fifth, "unseen_writers": ~seen}

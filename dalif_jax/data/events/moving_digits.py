@@ -10,6 +10,7 @@ import functools
 
 import numpy as np
 
+from dalif_jax.data.digits import digits
 from dalif_jax.data.events.events import EVENT, make_events
 
 SENSOR = (16, 16)  # H, W
@@ -29,10 +30,8 @@ EDITION = (
 
 @functools.cache
 def _digits():
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    return bunch.images / 16.0, bunch.target
+    images, labels = digits()
+    return images / 16.0, labels
 
 
 def splits():
