@@ -14,6 +14,9 @@ from dalif_jax.analysis import summary
 from dalif_jax.analysis.operations import count, operations
 from dalif_jax.training.evaluation import structure_of
 
+# What takes the counts of events, integers that are no spikes.
+TAKE_COUNTS = {"stem_conv", "stem0_conv", "conv0", "input_norm"}
+
 
 @pytest.mark.parametrize("name", EVERY)
 def test_fan_out_and_levels_are_those_of_a_run(name):
@@ -34,7 +37,7 @@ def test_fan_out_and_levels_are_those_of_a_run(name):
         if op.fan_out is None:
             continue
         values = np.unique(taken[op.name])
-        integer = (values == np.round(values)).all() and op.name not in first_of(model)
+        integer = (values == np.round(values)).all() and op.name not in TAKE_COUNTS
         if op.source:
             assert integer and values.max() <= op.levels, op.name
             whole += 1
@@ -45,11 +48,6 @@ def test_fan_out_and_levels_are_those_of_a_run(name):
         # The last drives none where it answers; queries, keys and values drive products.
         last = layer == summary_names(model, x)[-1] or layer.endswith("qkv_neuron")
         assert found.fan_out.sum() > 0 or last, layer
-
-
-def first_of(model):
-    """What takes the counts of events, integers that are no spikes."""
-    return {"stem_conv", "stem0_conv", "conv0", "input_norm"}
 
 
 def summary_names(model, x):
