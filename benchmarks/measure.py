@@ -118,15 +118,17 @@ def load():
 
 
 def beside(seconds=1.0):
-    """{process: share of a core} of those that take more than a twentieth of one, but this."""
+    """{process: share of a core} of those that take more than a twentieth of one, but this and
+    the kernel's own."""
 
     def ticks():
         found = {}
         for path in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):  # it ended meanwhile
                 name, _, rest = path.read_text().partition(" (")[2].rpartition(") ")
-                user, system = rest.split()[11:13]
-                found[f"{path.parent.name} {name}"] = int(user) + int(system)
+                parent, user, system = (int(rest.split()[i]) for i in (1, 11, 12))
+                if parent != 2:  # the parent of Linux's threads
+                    found[f"{path.parent.name} {name}"] = user + system
         return found
 
     before = ticks()
