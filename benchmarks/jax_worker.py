@@ -144,10 +144,10 @@ class Step(Side):
         """The training pass, on a batch of examples as they reach the network."""
         spec = self.spec
         shape = (spec["batch"], 1, spec["size"], spec["size"], spec["channels"])
-        return self.applied(jnp.zeros(shape, spec["dtype"]))
+        return self.applied(self.state.params, jnp.zeros(shape, spec["dtype"]))
 
-    def applied(self, x):
-        variables = {"params": self.state.params, "batch_stats": self.state.batch_stats}
+    def applied(self, params, x):
+        variables = {"params": params, "batch_stats": self.state.batch_stats}
         return self.program.model.apply(
             variables, x, train=True, timesteps=self.spec["timesteps"], mutable=["batch_stats"]
         )
@@ -179,10 +179,7 @@ class Step(Side):
         x = jnp.asarray(given["x"], self.spec["dtype"])
 
         def loss(params):
-            logits, _ = self.program.model.apply(
-                {"params": params, "batch_stats": self.state.batch_stats},
-                x, train=True, timesteps=self.spec["timesteps"], mutable=["batch_stats"],
-            )  # fmt: skip
+            logits, _ = self.applied(params, x)
             value = losses.time_averaged_cross_entropy(logits, given["labels"]).mean()
             return value, logits
 
@@ -231,7 +228,7 @@ class Events(Step):
     """The same for event frames."""
 
     def forward(self):
-        return self.applied(self.data[0])
+        return self.applied(self.state.params, self.data[0])
 
     def build(self):
         spec = self.spec

@@ -70,7 +70,7 @@ def test_sums_of_bfloat16_are_float32():
         np.testing.assert_allclose(found, exact, rtol=1e-5)
 
 
-# images and channels of maps: where products are the faster form, see benchmarks/convolution.py.
+# images, side, channels in and out, kernel, stride.
 @pytest.mark.parametrize(
     ("case", "forward", "weight"),
     [

@@ -4,7 +4,7 @@ XLA:CPU is at the speed of a matrix product for convolutions of large maps, but 
 run at a quarter of it, and everything of small maps with many channels at a half; on 2x2 maps with
 512 channels it drops to a hundredth. There convolutions are sums of products (products.py), by
 shape. `jax.lax.platform_dependent` decides while lowering, so programs for GPU and TPU never hold
-these forms. benchmarks/convolution.py measures them.
+these forms.
 """
 
 import functools
@@ -85,29 +85,30 @@ def _forward(x, kernel, strides, padding):
 def _backward(strides, padding, residuals, gradient):
     x, kernel = residuals
     told = {"strides": strides, "padding": padding}
+    shapes = x.shape, kernel.shape, strides, padding
+    own = weight_form(*shapes)
 
-    def of_input(x, kernel, gradient, **told):
-        return jax.vjp(lambda x: compiler(x, kernel, **told), x)[1](gradient)[0]
+    def transposed(form, place):
+        """The gradient of the argument at `place`."""
+
+        def of(x, kernel, gradient, **told):
+            return jax.vjp(functools.partial(form, **told), x, kernel)[1](gradient)[place]
+
+        return of
 
     def of_kernel(x, kernel, gradient, **told):
-        return jax.vjp(lambda kernel: compiler(x, kernel, **told), kernel)[1](gradient)[0]
+        return own(x, gradient, kernel.shape[:2], **told).astype(kernel.dtype)
 
-    def input_by_products(x, kernel, gradient, **told):
-        return jax.vjp(lambda x: products.products(x, kernel, **told), x)[1](gradient)[0]
-
-    def kernel_by_products(x, kernel, gradient, **told):
-        form = weight_form(x.shape, kernel.shape, strides, padding)
-        if form is products.products:
-            return jax.vjp(lambda k: form(x, k, **told), kernel)[1](gradient)[0]
-        return form(x, gradient, kernel.shape[:2], **told).astype(kernel.dtype)
-
-    given = x, kernel, gradient
-    by_products = forward_form(x.shape, kernel.shape, strides, padding) is not compiler
+    default = [transposed(compiler, place) for place in (0, 1)]
+    by_products = transposed(products.products, 0)
     # A stride leaves the compiler holes to multiply.
-    by_products |= max(strides) > 1 and min(kernel.shape[2:]) >= 64
-    first = _where(input_by_products if by_products else of_input, of_input, *given, **told)
-    own = weight_form(x.shape, kernel.shape, strides, padding) is not compiler
-    return first, _where(kernel_by_products if own else of_kernel, of_kernel, *given, **told)
+    strided = max(strides) > 1 and min(kernel.shape[2:]) >= 64
+    first = by_products if strided or forward_form(*shapes) is not compiler else default[0]
+    second = {compiler: default[1], products.products: transposed(products.products, 1)}
+    return tuple(
+        _where(cpu, other, x, kernel, gradient, **told)
+        for cpu, other in zip((first, second.get(own, of_kernel)), default, strict=True)
+    )
 
 
 _convolve.defvjp(_forward, _backward)
