@@ -250,8 +250,14 @@ class Events(Step):
 
 if __name__ == "__main__":
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    from jax_inference import Frames, Images
     from jax_layers import Layer, Neuron
     from jax_models import Model
 
-    kinds = {"step": Step, "events": Events, "neuron": Neuron, "layer": Layer, "model": Model}
-    serve(lambda spec: kinds["events" if spec.get("network") == "vgg11" else spec["kind"]](spec))
+    kinds = {"step": Step, "neuron": Neuron, "layer": Layer, "model": Model, "inference": Images}
+    of_events = {"step": Events, "inference": Frames}
+
+    def make(spec):
+        return (of_events if spec.get("network") == "vgg11" else kinds)[spec["kind"]](spec)
+
+    serve(make)

@@ -100,7 +100,8 @@ def _log():
 
 
 def alternate(sides, rounds, steps):
-    """A B C, A B C, ...: {name: median, quartiles and count of the seconds of a step}."""
+    """A B C, A B C, ...: {name: median, quartiles, count and, of 100 and more,
+    the 99th percentile of the seconds of a step}."""
     seconds = {side.name: [] for side in sides}
     for _ in range(rounds):
         for side in sides:
@@ -109,6 +110,8 @@ def alternate(sides, rounds, steps):
     for name, values in seconds.items():
         low, middle, high = statistics.quantiles(values, n=4)
         out[name] = {"median_s": middle, "quartiles_s": [low, high], "steps": len(values)}
+        if len(values) >= 100:
+            out[name]["p99_s"] = statistics.quantiles(values, n=100)[98]
     return out
 
 

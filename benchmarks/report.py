@@ -86,6 +86,27 @@ def step(result):
     return "B. Whole train step", table(head, rows)
 
 
+def inference(result):
+    rows = []
+    for record in result["records"]:
+        spec, sides = record["spec"], record["sides"]
+        theirs = min(s["median_s"] for name, s in sides.items() if name != "ours")
+        one = spec["task"] == "latency"
+        for name, side in sides.items():
+            seconds = side["median_s"]
+            batch = "one timestep" if one else f"{spec['batch']} x T={spec['timesteps']}"
+            rows.append((
+                spec["network"], batch, name,
+                f"{1e3 * seconds:.2f}" if one else f"{1e3 * seconds:,.0f}",
+                f"{1e3 * side['p99_s']:.2f}" if one else "",
+                "" if one else f"{spec['batch'] / seconds:,.0f}",
+                f"{theirs / seconds:.2f}x" if name == "ours" else "", mib(side["peak_bytes"]),
+            ))  # fmt: skip
+    head = ("network", "batch", "side", "median, ms", "99 %, ms", "examples/s",
+            "against their best", "peak, MiB")  # fmt: skip
+    return "E. Inference, float32", table(head, rows)
+
+
 def start(result):
     rows = [
         (r["name"], *(f"{r[kind]:.1f}" for kind in ("cold", "warm"))) for r in result["records"]
@@ -187,7 +208,7 @@ def quiet(result):
 
 
 KINDS = {"nir": nir, "neuron": neuron, "neurons": neurons, "models": models, "step": step,
-         "start": start, "input": rates, "stream": stream, "grid": grid,
+         "start": start, "inference": inference, "input": rates, "stream": stream, "grid": grid,
          "compiled": compiled}  # fmt: skip
 
 

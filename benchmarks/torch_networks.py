@@ -150,7 +150,7 @@ class ResNet(nn.Module):
     def forward(self, x):
         for module in self.order:
             x = module(x)
-        return self.head(x.mean((3, 4)))
+        return self.head(x.mean((-2, -1)))
 
 
 class VGG(nn.Module):

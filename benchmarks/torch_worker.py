@@ -230,4 +230,12 @@ if __name__ == "__main__":
     from torch_models import Model
 
     kinds = {"step": Step, "neuron": Neuron, "layer": Layer, "model": Model}
-    serve(lambda spec: kinds[spec["kind"]](spec))
+
+    def make(spec):
+        if spec["kind"] == "inference":  # it imports snnTorch, which the others can do without
+            from torch_inference import Inference as kind
+        else:
+            kind = kinds[spec["kind"]]
+        return kind(spec)
+
+    serve(make)
