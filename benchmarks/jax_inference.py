@@ -56,13 +56,8 @@ class Inference:
         """Logits of both forms, with the given weights and frames."""
         self.build()
         given = np.load(inputs)
-        params = jax.tree_util.tree_map_with_path(
-            lambda path, leaf: jnp.asarray(
-                given["params/" + "/".join(str(key.key) for key in path)], leaf.dtype
-            ),
-            self.state.params,
-        )
-        variables, x = {**self.variables, "params": params}, jnp.asarray(given["x"])
+        variables = {**self.variables, "params": self.params_of(given)}
+        x = jnp.asarray(given["x"])
         state, steps, stream = {}, [], jax.jit(self.streamed)
         for t in range(self.spec["timesteps"]):
             state, logits = stream(variables, state, x[:, t if x.shape[1] > 1 else 0])

@@ -167,15 +167,19 @@ class Step(Side):
         np.savez(out, x=draw.normal(size=shape), labels=labels, **flat)
         return {"ok": True}
 
-    def gate(self, inputs, out):
-        self.build()
-        given = np.load(inputs)
-        params = jax.tree_util.tree_map_with_path(
+    def params_of(self, given):
+        """The network's parameters with the values of what `weights` wrote."""
+        return jax.tree_util.tree_map_with_path(
             lambda path, leaf: jnp.asarray(
                 given["params/" + "/".join(str(key.key) for key in path)], leaf.dtype
             ),
             self.state.params,
         )
+
+    def gate(self, inputs, out):
+        self.build()
+        given = np.load(inputs)
+        params = self.params_of(given)
         x = jnp.asarray(given["x"], self.spec["dtype"])
 
         def loss(params):

@@ -93,11 +93,8 @@ class Inference(Step):
     @torch.no_grad()
     def gate(self, inputs, out):
         self.build()
-        given = np.load(inputs)
-        weights = {k.removeprefix("params/"): given[k] for k in given if k.startswith("params/")}
-        networks.load(self.model, weights)
-        x = given["x"] if given["x"].shape[1] > 1 else given["x"][:, 0]
+        _, x = self.take(inputs)
         self.reset()
-        logits = self.answer(self.place(x, next(self.model.parameters()).dtype))
+        logits = self.answer(x)
         np.savez(out, logits=logits.double().transpose(0, 1).cpu().numpy())
         return {"ok": True, "device": DEVICE}

@@ -136,16 +136,19 @@ class Step(Side):
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def gate(self, inputs, out):
-        self.build()
+    def take(self, inputs):
+        """(what the other side's `weights` wrote, its batch placed); the model has its values."""
         given = np.load(inputs)
         weights = {k.removeprefix("params/"): given[k] for k in given if k.startswith("params/")}
         networks.load(self.model, weights)
         x = given["x"] if given["x"].shape[1] > 1 else given["x"][:, 0]
+        return given, self.place(x, next(self.model.parameters()).dtype)
+
+    def gate(self, inputs, out):
+        self.build()
+        given, x = self.take(inputs)
         labels = torch.as_tensor(given["labels"], device=DEVICE)
-        loss, logits = self.loss(
-            self.model, self.place(x, next(self.model.parameters()).dtype), labels
-        )
+        loss, logits = self.loss(self.model, x, labels)
         loss.backward()
         grads = {f"params/{k}": v for k, v in networks.gradients(self.model).items()}
         logits = logits.detach().double().transpose(0, 1).cpu().numpy()
