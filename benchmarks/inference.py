@@ -83,17 +83,11 @@ def main():
                 "size": size, "channels": channels, "classes": classes, "dtype": "float32",
                 "batch": 1 if task == "latency" else batch,
             }  # fmt: skip
-            record = {"spec": spec, "sides": {}, "failed": {}}
+            record = {"spec": spec}
             record["float64_largest_difference"] = gate(spec, arguments.torch_python)
-            ready = []
-            for name, (case, ours) in contenders(spec).items():
-                side = measure.Side(name, case, None if ours else arguments.torch_python)
-                try:
-                    record["sides"][name] = side.prepare()
-                    ready.append(side)
-                except measure.Failed as error:
-                    record["failed"][name] = str(error)
-                    side.close()
+            ready, record["sides"], record["failed"] = measure.prepare(
+                contenders(spec), arguments.torch_python
+            )
             record["gflops"] = measure.ceiling([ready[0], ready[-1]])
             steps = 100 if task == "latency" else 2
             for name, timing in measure.alternate(ready, arguments.rounds, steps).items():

@@ -70,6 +70,21 @@ class Side:
         self.process.wait()
 
 
+def prepare(contenders, torch_python):
+    """(sides that are ready, {name: what it said}, {name: why it failed}) of {name: (spec, whether
+    it is ours)}."""
+    ready, said, failed = [], {}, {}
+    for name, (spec, ours) in contenders.items():
+        side = Side(name, spec, None if ours else torch_python)
+        try:
+            said[name] = side.prepare()
+            ready.append(side)
+        except Failed as error:
+            failed[name] = str(error)
+            side.close()
+    return ready, said, failed
+
+
 def floor(sides):
     """The time to move what a neuron layer must, 5 arrays where a copy moves 2, at the bandwidth of
     the fastest side's copy: of a record."""

@@ -94,16 +94,10 @@ def main():
             "dtype": "bfloat16" if arguments.gpu else "float32", "neuron": "dalif",
             "dataset": "imagenet" if size == 224 else "cifar10",
         }  # fmt: skip
-        record = {"spec": spec, "gate": gate(spec, arguments.torch_python), "sides": {}}
-        record["failed"], ready = {}, []
-        for name, (case, ours) in contenders(spec, arguments.gpu).items():
-            side = measure.Side(name, case, None if ours else arguments.torch_python)
-            try:
-                record["sides"][name] = side.prepare()
-                ready.append(side)
-            except measure.Failed as error:
-                record["failed"][name] = str(error)
-                side.close()
+        record = {"spec": spec, "gate": gate(spec, arguments.torch_python)}
+        ready, record["sides"], record["failed"] = measure.prepare(
+            contenders(spec, arguments.gpu), arguments.torch_python
+        )
         both = [ready[0], ready[-1]]
         record["gflops"], record["bandwidth"] = measure.ceiling(both), measure.bandwidth(both)
         work = record["work"] = ready[0].work()
