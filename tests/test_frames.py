@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from event_files import draw_events, write_aedat2, write_aedat4, write_nmnist
 
-from dalif_jax.data.events import frames, layouts, recordings
+from dalif_jax.data.events import conversion, frames, layouts, recordings
 from dalif_jax.data.events.events import DataError
 from dalif_jax.data.events.frames import FrameSettings
 
@@ -199,6 +199,26 @@ def test_a_file_that_ends_its_decoder_is_found(tmp_path):
         frames.load(source, settings, tmp_path / "cache")
     splits = frames.load(source, settings._replace(skip_bad=True), tmp_path / "cache")
     assert [len(labels) for _, labels in splits.values()] == [18, 1]
+
+
+def test_a_process_killed_while_it_names_its_recording_leaves_no_torn_name(tmp_path, monkeypatch):
+    """The pool kills its processes when one aborts; the names of the others are read afterwards."""
+    (tmp_path / "dog").mkdir()
+    write_aedat4(tmp_path / "dog" / "cifar10_dog_0.aedat4", draw_events(300, seed=0))
+    write_aedat4(tmp_path / "dog" / "cifar10_dog_1.aedat4", draw_events(300, seed=1))
+    source = recordings.find("cifar10dvs", tmp_path, partial=True)
+    split, rows = next((split, rows) for split, rows in source.splits.items() if rows)
+
+    def killed(path, text):
+        path.touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        conversion._convert_part(
+            source, FrameSettings(4, (64, 64)), tmp_path, set(), split, 0, rows
+        )
+    assert not list(tmp_path.glob("*.now"))
 
 
 def test_frames_do_not_depend_on_the_folders_order(tmp_path):

@@ -76,7 +76,7 @@ def _count(jobs):
 def _convert_parts(source, settings, partial, jobs, crashed, workers):
     """Convert parts in as many processes as there are cores; shows how far it is."""
     for left in partial.glob("*.now"):
-        left.unlink()
+        left.unlink(missing_ok=True)
     # A few parts are done in this process, unless their decoder could end it.
     few = len(jobs) <= 2 and not any(row.reader in UNSAFE for *_, rows in jobs for row in rows)
     run = joblib.Parallel(
@@ -128,12 +128,15 @@ def _convert_part(source, settings, partial, crashed, split, first, rows):
     """Convert some recordings of a split into one part, in whatever process."""
     frames, labels, skipped = [], [], []
     marker = partial / f"{os.getpid()}.now"
+    written = marker.with_suffix(".tmp")
     for index, row in enumerate(rows, first):
         try:
             if (split, index) in crashed:
                 raise BadRecording("damaged: its decoder crashed")
             if row.reader in UNSAFE:
-                marker.write_text(json.dumps((split, index)))
+                # By a rename: a pool that breaks kills its other processes wherever they are.
+                written.write_text(json.dumps((split, index)))
+                os.replace(written, marker)
             events = recordings.read(row, source)
             frames.append(
                 to_frames(
