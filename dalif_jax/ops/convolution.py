@@ -8,6 +8,7 @@ these forms.
 """
 
 import functools
+import math
 
 import jax
 from jax import lax
@@ -56,8 +57,8 @@ def forward_form(x_shape, kernel_shape, strides, padding):
         return products.products
     # Each of a kernel's products reads and writes all of the output, which must be worth it.
     values = x_shape[0] * size[0] * size[1] * kernel_shape[3]
-    small = max(size) <= 8 or values <= 2**19
-    return products.products if small and min(kernel_shape[2:]) >= 256 else compiler
+    channels = 128 if max(size) <= 8 else 256 if values <= 2**19 else math.inf
+    return products.products if min(kernel_shape[2:]) >= channels else compiler
 
 
 def weight_form(x_shape, kernel_shape, strides, padding):
@@ -67,7 +68,9 @@ def weight_form(x_shape, kernel_shape, strides, padding):
         return forward_form(x_shape, kernel_shape, strides, padding)
     if kernel_shape[2] < 16:
         return products.patches
-    return products.shifted if tuple(strides) == (1, 1) else compiler
+    if tuple(strides) == (1, 1):
+        return products.shifted
+    return products.patches if kernel_shape[2] >= 128 else compiler
 
 
 # A custom derivative: each of the three has a form of its own, and differentiating through

@@ -7,8 +7,9 @@ bands, not images: the batch stays whole, and over devices divided as it is.
 import jax.numpy as jnp
 from jax import lax
 
-# Positions of a map that a band has, images together: 1,024 to 8,192 were alike, fewer slower.
-POSITIONS = 4096
+# Numbers in a band of a map and of what it is multiplied with: 4 MiB. Twice and half were slower on
+# most maps (benchmarks/convolution.py).
+NUMBERS = 2**20
 
 
 def output_size(x_shape, kernel_shape, strides, padding):
@@ -75,7 +76,7 @@ def shifted(x, gradient, size, strides, padding):
         left = (x[:, i : i + rows].reshape(-1, C) for i in range(kh))
         return jnp.stack([_product(part, right) for part in left])
 
-    total = _bands(of, x, gradient, kh, 1, N * columns, (kh, C, kw * outputs))
+    total = _bands(of, x, gradient, kh, 1, N * columns * (C + kw * outputs), (kh, C, kw * outputs))
     return total.reshape(kh, C, kw, outputs).swapaxes(1, 2)
 
 
@@ -97,15 +98,16 @@ def patches(x, gradient, size, strides, padding):
             jnp.concatenate(met, -1).reshape(-1, kh * kw * C), gradient.reshape(-1, outputs)
         )
 
-    total = _bands(of, x, gradient, kh, down, N * width, (kh * kw * C, outputs))
+    numbers = N * width * (kh * kw * C + outputs)
+    total = _bands(of, x, gradient, kh, down, numbers, (kh * kw * C, outputs))
     return total.reshape(kh, kw, C, outputs)
 
 
-def _bands(of, x, gradient, kh, stride, positions, shape):
-    """The sum of of(rows of x, rows of gradient, rows) over bands; `positions` are those of a row,
-    `shape` that of the result."""
+def _bands(of, x, gradient, kh, stride, numbers, shape):
+    """The sum of of(rows of x, rows of gradient, rows) over bands; `numbers` are what is multiplied
+    for a row, `shape` is that of the result."""
     height = gradient.shape[1]
-    fit = [r for r in range(1, height + 1) if height % r == 0 and r * positions <= POSITIONS]
+    fit = [r for r in range(1, height + 1) if height % r == 0 and r * numbers <= NUMBERS]
     rows = max(fit, default=1)
     if rows == height:
         return of(x, gradient, rows)
