@@ -21,7 +21,7 @@ from dalif_jax.analysis import summary
 from dalif_jax.data import sets
 from dalif_jax.data.events import recordings
 from dalif_jax.data.feed import feed_of
-from dalif_jax.runs import compiler, init_from, report
+from dalif_jax.runs import allocator, compiler, init_from, report
 from dalif_jax.runs.checkpoint import CheckpointError, Checkpoints
 from dalif_jax.runs.command import (
     Signals,
@@ -146,6 +146,7 @@ def train(settings, workdir, shape, taken=None):
         )
 
         # ---- The loop.
+        begun = step
         progress = Progress(total_steps, step, steps, settings.batch_size)
         ended = extra.get("epoch_ended", False)  # and its evaluation is still to be done
         with RunLog(workdir, step, first, again=("eval",) if ended else ()) as log:
@@ -196,6 +197,8 @@ def train(settings, workdir, shape, taken=None):
                 # The guard proves that a step itself moves nothing between host and devices.
                 with jax.transfer_guard("disallow"):
                     state, measured = program.train_step(state, *batch)
+                if step == begun:
+                    allocator.give_back()  # compiling takes more than the steps
                 step += 1
                 progress.stepped(step)
                 metrics.add(measured)

@@ -88,12 +88,13 @@ def main():
             ready, record["sides"], record["failed"] = measure.prepare(
                 contenders(spec), arguments.torch_python
             )
-            record["gflops"] = measure.ceiling([ready[0], ready[-1]])
             steps = 100 if task == "latency" else 2
             for name, timing in measure.alternate(ready, arguments.rounds, steps).items():
                 record["sides"][name] |= timing
             for side in ready:
                 record["sides"][side.name] |= side.peak()
+            record["gflops"] = measure.ceiling([ready[0], ready[-1]])
+            for side in ready:
                 side.close()
             records.append(record)
             for name, side in record["sides"].items():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import ml_collections  # noqa: F401  its import must not fall into a timing
 import numpy as np
 import optax
-from worker import resident, restart_peak, serve
+from worker import Peak, serve
 
 from configs.base import get_config
 from dalif_jax import losses, networks, training
@@ -39,12 +39,12 @@ class Side:
         return {"ok": True}
 
     def prepare(self):
-        restart_peak()
-        self.before = resident()
+        self.memory = Peak()
         self.build()
         started = time.perf_counter()
         self.compile()
         seconds = time.perf_counter() - started
+        self.memory.compiled_now()
         for _ in range(3):
             jax.block_until_ready(self.step())
         return {
@@ -76,10 +76,10 @@ class Side:
         planned = memory.argument_size_in_bytes + memory.output_size_in_bytes
         planned += memory.temp_size_in_bytes - memory.alias_size_in_bytes
         if CPU:
-            peak = resident("VmHWM") - self.before
+            peak = self.memory.read()
         else:
-            peak = jax.devices()[0].memory_stats()["peak_bytes_in_use"]
-        return {"peak_bytes": peak, "planned_bytes": planned}
+            peak = {"peak_bytes": jax.devices()[0].memory_stats()["peak_bytes_in_use"]}
+        return {**peak, "planned_bytes": planned}
 
 
 class Step(Side):

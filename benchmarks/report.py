@@ -70,6 +70,7 @@ def step(result):
                 f"{spec['network']} T={spec['timesteps']} batch {spec['batch']}", name,
                 f"{spec['batch'] / side['median_s']:.1f}", ratio,
                 f"{side['median_s'] / floor:.1f}" if floor else "", mib(side["peak_bytes"]),
+                mib(side["steps_peak_bytes"]) if "steps_peak_bytes" in side else "",
                 mib(side["planned_bytes"]) if "planned_bytes" in side else "",
                 f"{side['compile_s']:.0f}",
             ))  # fmt: skip
@@ -80,6 +81,7 @@ def step(result):
         "against their best",
         "of the floor",
         "peak, MiB",
+        "of it the steps",
         "planned, MiB",
         "first step, s",
     )

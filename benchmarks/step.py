@@ -98,21 +98,24 @@ def main():
         ready, record["sides"], record["failed"] = measure.prepare(
             contenders(spec, arguments.gpu), arguments.torch_python
         )
+        for name, timing in measure.alternate(ready, arguments.rounds, arguments.steps).items():
+            record["sides"][name] |= timing
+        for side in ready:
+            record["sides"][side.name] |= side.peak()
+        # After the peaks: these take arrays of their own.
         both = [ready[0], ready[-1]]
         record["gflops"], record["bandwidth"] = measure.ceiling(both), measure.bandwidth(both)
         work = record["work"] = ready[0].work()
         record["floor_s"] = 1e-9 * work["flops"] / max(record["gflops"].values())
         record["floor_s"] += work["bytes"] / max(record["bandwidth"].values())
-        for name, timing in measure.alternate(ready, arguments.rounds, arguments.steps).items():
-            record["sides"][name] |= timing
         for side in ready:
-            record["sides"][side.name] |= side.peak()
             side.close()
         records.append(record)
         for name, side in record["sides"].items():
             print(
                 f"{network} T={timesteps} {name}: {spec['batch'] / side['median_s']:.1f} images/s, "
-                f"peak {side['peak_bytes'] / 2**20:.0f} MiB",
+                f"peak {side['peak_bytes'] / 2**20:.0f}, "
+                f"of its steps {side.get('steps_peak_bytes', 0) / 2**20:.0f} MiB",
                 flush=True,
             )
         measure.write(arguments.out, records, **conditions)

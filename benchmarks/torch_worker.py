@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch_networks as networks
 from spikingjelly.activation_based import functional
-from worker import resident, restart_peak, serve
+from worker import Peak, serve
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
@@ -48,13 +48,13 @@ class Side:
     def prepare(self):
         if DEVICE == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        restart_peak()
-        self.before = resident()
+        self.memory = Peak()
         self.build()
         started = time.perf_counter()
         self.step()
         synchronise()
         seconds = time.perf_counter() - started
+        self.memory.compiled_now()
         for _ in range(2):
             self.step()
         synchronise()
@@ -81,7 +81,7 @@ class Side:
     def peak(self):
         if DEVICE == "cuda":
             return {"peak_bytes": torch.cuda.max_memory_allocated()}
-        return {"peak_bytes": resident("VmHWM") - self.before}
+        return self.memory.read()
 
 
 class Step(Side):

@@ -4,6 +4,7 @@ Each side runs in a process of its own (its own Python environment, allocator an
 waits on its pipe while the other is timed, so that they can alternate within seconds.
 """
 
+import ctypes
 import json
 import os
 import sys
@@ -38,3 +39,22 @@ def resident(key="VmRSS"):
 
 def restart_peak():
     Path("/proc/self/clear_refs").write_text("5")
+
+
+class Peak:
+    """How far resident memory rises, from its making on; compiling and what follows apart."""
+
+    def __init__(self):
+        restart_peak()
+        self.before, self.compiled = resident(), 0
+
+    def compiled_now(self):
+        """What was needed for compiling alone goes back to the kernel, on either side."""
+        self.compiled = resident("VmHWM") - self.before
+        ctypes.CDLL(None).malloc_trim(0)
+        restart_peak()
+
+    def read(self):
+        """{peak_bytes: of all, steps_peak_bytes: since it was compiled}."""
+        steps = resident("VmHWM") - self.before
+        return {"peak_bytes": max(steps, self.compiled), "steps_peak_bytes": steps}

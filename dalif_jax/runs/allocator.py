@@ -6,6 +6,7 @@ kernel then clears every page once more at every step: a quarter of ResNet-20's 
 (benchmarks/README.md).
 """
 
+import contextlib
 import ctypes
 import os
 
@@ -15,6 +16,13 @@ TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, ARENA_MAX = -1, -2, -3, -8
 SETTINGS = (
     (ARENA_MAX, 1), (TRIM_THRESHOLD, 2**31 - 1), (TOP_PAD, 2**28), (MMAP_THRESHOLD, 2**30),
 )  # fmt: skip
+
+
+def give_back():
+    """What is free goes back to the kernel once: after a program was compiled, which takes more
+    than it runs in."""
+    with contextlib.suppress(OSError, TypeError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def keep_freed_memory():
