@@ -68,16 +68,22 @@ def arguments(description, seeds=5, choices=None, flags=None):
     return known, rest
 
 
-def series(given, rest, settings):
+class RunFailed(SystemExit):
+    """A run ended otherwise than with its result."""
+
+
+def series(given, rest, settings, keep_failed=False):
     """Train every setting with every seed.
 
     Args:
       given, rest: from `arguments`.
       settings: {name: {key: value}}, the keys that make a setting.
+      keep_failed: a run that fails is a record too, {name, seed, command, failed: why}, and the
+        series goes on; the same command tries it again.
     Returns:
       list of records (see `record`), also written to results.json in the workdir.
     Raises:
-      SystemExit: a run failed; its log is named.
+      RunFailed: a run failed; its log is named.
     """
     tasks = [
         (name, seed, [f"--config.{key}={value}" for key, value in keys.items()])
@@ -97,6 +103,10 @@ def series(given, rest, settings):
             try:
                 workdir, command = command_of(given, rest, *task)
                 return train(workdir, command, name, seed, share), time.perf_counter() - began
+            except RunFailed:
+                if not keep_failed:
+                    raise
+                return failure(workdir, command, name, seed), time.perf_counter() - began
             finally:
                 free.append(share)
 
@@ -106,9 +116,10 @@ def series(given, rest, settings):
         try:
             for task, (done, seconds) in zip(tasks, pool.map(one, tasks), strict=True):
                 records.append(done)
+                gave = done.get("failed") or f"{done['accuracy']:.2%}"
                 print(
                     f"{len(records)}/{len(tasks)}  {done['name']}, seed {done['seed']}: "
-                    f"{done['accuracy']:.2%}  ({time.perf_counter() - started:.0f} s)",
+                    f"{gave}  ({time.perf_counter() - started:.0f} s)",
                     flush=True,
                 )
                 if timed is None and task in waiting and len(waiting) > 1:
@@ -181,16 +192,27 @@ def train(workdir, command, name, seed, share):
             RUNNING.discard(process)
         if code:
             tail = "".join(log.read_text().splitlines(keepends=True)[-5:])
-            raise SystemExit(f"error: {name}, seed {seed} ended with {code}; {log} ends:\n{tail}")
+            raise RunFailed(f"error: {name}, seed {seed} ended with {code}; {log} ends:\n{tail}")
         before = {
             "command": command,
             "seconds": before["seconds"] + time.perf_counter() - started,
             "commit": commit(),
         }
         note.write_text(json.dumps(before, indent=1) + "\n")
-    # Where the data lay is this machine's affair.
-    public = [re.sub(r"(--config\.(data|cache)_dir=).*", r"\1...", word) for word in command]
-    return {"name": name, "seed": seed, **before, "command": public, **record(workdir)}
+    return {"name": name, "seed": seed, **before, "command": public(command), **record(workdir)}
+
+
+def failure(workdir, command, name, seed):
+    """The record of a run that failed: its error in one line."""
+    lines = (workdir / "log.txt").read_text().splitlines() or ["it said nothing"]
+    said = [line for line in lines if line.startswith("error: ")] or lines
+    reason = said[-1].removeprefix("error: ")
+    return {"name": name, "seed": seed, "command": public(command), "failed": reason}
+
+
+def public(command):
+    """A command without where the data lay, which is this machine's affair."""
+    return [re.sub(r"(--config\.(data|cache)_dir=).*", r"\1...", word) for word in command]
 
 
 def record(workdir):

@@ -1,26 +1,63 @@
-"""The compared systems under one recipe, over seeds: all of configs/systems.py or some of them.
+"""All systems under one recipe: each piece alone on one baseline, each system as its paper has it.
 
     python -m ablations.systems --config configs/digits.py --workdir runs/systems --seeds 2
 
-`results.json` in the workdir is what docs/systems.md is made from (docs/systems/digits.json).
+The recipe is the host. On it `lif`, a plain leaky neuron, is the baseline; `neuron-plif`, `norm-tdbn`,
+`loss-tet`, `surrogate-tanh` or `attention-ta` changes one piece of it and nothing else; `plif`,
+`tdbn` or `tet` is the system with its paper's surrogate, threshold and learning rate
+(configs/systems.py). `results.json` in the workdir is what docs/systems.md is made from; a run that
+fails is a row with its reason.
 """
-
-from statistics import fmean
 
 from flax.traverse_util import flatten_dict
 
+from ablations.ranking import rank
 from ablations.runs import arguments, series
 from configs.systems import SYSTEMS
+from dalif_jax import losses, neurons, norms, surrogates
+from dalif_jax.attention.table import ATTENTION
+
+BASELINE = "lif"
+TABLES = {
+    "neuron": neurons.NEURONS, "norm": norms.NORMS, "loss": losses.LOSSES,
+    "surrogate": surrogates.SURROGATES, "attention": ATTENTION,
+}  # fmt: skip
+# What the baseline takes of each; the recipe's own would make one change two.
+PLAIN = {
+    "neuron": "lif", "norm": "batch", "loss": "cross_entropy", "surrogate": "rectangle",
+    "attention": "none",
+}  # fmt: skip
+# The paper's own claims, each a step from neuron-dalif.
+DALIF = {
+    "dalif-channels": {"per_channel": True},
+    "dalif-membrane_bn": {"membrane_bn": True},
+    "dalif-channels-membrane_bn": {"per_channel": True, "membrane_bn": True},
+}
+
+
+def settings():
+    """{name: {key: value}} of everything that a host may be trained with."""
+    out = {BASELINE: dict(PLAIN)}
+    for kind, pieces in TABLES.items():
+        for name in pieces:
+            if name != PLAIN[kind]:
+                out[f"{kind}-{name}"] = PLAIN | {kind: name}
+    for name, keys in DALIF.items():
+        out[name] = PLAIN | {"neuron": "dalif"} | keys
+    return out | {name: flatten_dict(keys, sep=".") for name, keys in SYSTEMS.items()}
 
 
 def main():
-    given, rest = arguments(__doc__, seeds=2, choices={"systems": tuple(SYSTEMS)})
-    settings = {name: flatten_dict(SYSTEMS[name], sep=".") for name in given.systems}
-    records = series(given, rest, settings)
-    for name in given.systems:
-        values = [r["accuracy"] for r in records if r["name"] == name]
-        low, high = min(values), max(values)
-        print(f"{name:10} {100 * fmean(values):6.2f} %  {100 * low:.2f} to {100 * high:.2f}")
+    every = settings()
+    given, rest = arguments(__doc__, seeds=2, choices={"systems": tuple(every)})
+    records = series(given, rest, {name: every[name] for name in given.systems}, keep_failed=True)
+    if BASELINE not in given.systems:
+        print(f"{BASELINE}, the baseline, is not among --systems: nothing is compared")
+        return
+    for row in rank(records, BASELINE):
+        mean = f"{100 * row.mean:6.2f} %" if row.values else " failed "
+        said = row.difference.text() if row.difference and row.values else ""
+        print(f"{row.name:28} {mean}  {said}  {row.verdict}  {'; '.join(sorted(set(row.failed)))}")
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 # The same allocator and thread settings for both sides. glibc would map and unmap every array of
-# 32 MiB and more at each use, in threads but the first whatever the threshold
-# (dalif_jax/runs/allocator.py), and OpenMP's threads would spin beside a waiting neighbour.
+# 32 MiB and more at each use, in small pages, and OpenMP's threads would spin beside a waiting
+# neighbour.
 ENVIRONMENT = {
-    "GLIBC_TUNABLES": "glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold=8589934592"
-    ":glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=268435456",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=8589934592"
+    ":glibc.malloc.trim_threshold=17179869184",
     "OMP_WAIT_POLICY": "PASSIVE",
     "GOMP_SPINCOUNT": "0",
     "OMP_NUM_THREADS": str(os.cpu_count()),

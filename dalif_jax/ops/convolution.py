@@ -61,6 +61,15 @@ def forward_form(x_shape, kernel_shape, strides, padding):
     return products.products if min(kernel_shape[2:]) >= channels else compiler
 
 
+def input_form(x_shape, kernel_shape, strides, padding):
+    """compiler or products.products, differentiated: the faster on a CPU for the input's
+    gradient."""
+    # A stride leaves the compiler holes to multiply.
+    if max(strides) > 1 and min(kernel_shape[2:]) >= 64:
+        return products.products
+    return forward_form(x_shape, kernel_shape, strides, padding)
+
+
 def weight_form(x_shape, kernel_shape, strides, padding):
     """compiler, or products.shifted or .patches: the faster on a CPU for the kernel's gradient."""
     size = products.output_size(x_shape, kernel_shape, strides, padding)
@@ -103,14 +112,12 @@ def _backward(strides, padding, residuals, gradient):
         return own(x, gradient, kernel.shape[:2], **told).astype(kernel.dtype)
 
     default = [transposed(compiler, place) for place in (0, 1)]
-    by_products = transposed(products.products, 0)
-    # A stride leaves the compiler holes to multiply.
-    strided = max(strides) > 1 and min(kernel.shape[2:]) >= 64
-    first = by_products if strided or forward_form(*shapes) is not compiler else default[0]
+    first = {compiler: default[0], products.products: transposed(products.products, 0)}
     second = {compiler: default[1], products.products: transposed(products.products, 1)}
+    chosen = first[input_form(*shapes)], second.get(own, of_kernel)
     return tuple(
         _where(cpu, other, x, kernel, gradient, **told)
-        for cpu, other in zip((first, second.get(own, of_kernel)), default, strict=True)
+        for cpu, other in zip(chosen, default, strict=True)
     )
 
 

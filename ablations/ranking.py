@@ -1,0 +1,96 @@
+"""Settings ranked by what they gave, each against one baseline over the seeds that both have.
+
+Many comparisons with one baseline find differences by chance; their p values are corrected by Holm's
+method (Scandinavian Journal of Statistics 6, 1979), which keeps the chance of one false verdict
+among all at LEVEL. A setting whose runs failed keeps its place in the table, with the reason.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from ablations.statistics import LEVEL, NOT_ENOUGH, Interval, interval
+
+
+class Row(NamedTuple):
+    """What a setting gave."""
+
+    name: str
+    values: tuple  # of its runs that ended, by seed
+    difference: Interval | None  # from the baseline over shared seeds; None of the baseline itself
+    p: float | None  # of the difference, not corrected; None where there is none to state
+    corrected: float | None  # by Holm, among all that have one
+    failed: tuple  # reasons of runs that did not end
+
+    @property
+    def mean(self):
+        return float(np.mean(self.values)) if self.values else None
+
+    @property
+    def verdict(self):
+        """higher, lower, not resolved, identical, not enough ..., failed; "" of the baseline."""
+        if self.difference is None:
+            return "" if self.values else "failed"
+        if not self.values:
+            return "failed"
+        if self.corrected is None:
+            return self.difference.verdict
+        if self.corrected >= LEVEL:
+            return "not resolved"
+        return "higher" if self.difference.mean > 0 else "lower"
+
+
+def holm(ps):
+    """p values corrected for their number, in the order given.
+
+    Args:
+      ps: sequence of p values in 0..1.
+    Returns:
+      [len(ps)], each the smallest level at which Holm's step-down test rejects it, at most 1.
+    """
+    ps = np.asarray(ps, float)
+    order = np.argsort(ps, kind="stable")
+    factors = len(ps) - np.arange(len(ps))
+    out = np.empty(len(ps))
+    out[order] = np.minimum(1, np.maximum.accumulate(factors * ps[order]))
+    return out
+
+
+def rank(records, baseline, key="accuracy"):
+    """Rows of every setting of a series, best mean first, failed ones last.
+
+    Args:
+      records: of `runs.series`, each with name, seed and either `key` or `failed`.
+      baseline: name of the setting that all others are compared with.
+      key: a number of a record.
+    Raises:
+      ValueError: no record of the baseline.
+    """
+    by_name = {}
+    for record in records:
+        by_name.setdefault(record["name"], {})[record["seed"]] = record
+    if baseline not in by_name:
+        raise ValueError(f"no run of the baseline {baseline!r}; there are: {', '.join(by_name)}")
+    rows = []
+    for name, runs in by_name.items():
+        ended = {seed: runs[seed][key] for seed in sorted(runs) if "failed" not in runs[seed]}
+        failed = tuple(runs[seed]["failed"] for seed in sorted(runs) if "failed" in runs[seed])
+        difference = p = None
+        if name != baseline:
+            other = {s: r[key] for s, r in by_name[baseline].items() if "failed" not in r}
+            shared = [ended[seed] - other[seed] for seed in sorted(ended) if seed in other]
+            difference = interval(shared)
+            p = _p_of(shared, difference)
+        rows.append(Row(name, tuple(ended.values()), difference, p, None, failed))
+    tested = [i for i, row in enumerate(rows) if row.p is not None]
+    for i, corrected in zip(tested, holm([rows[i].p for i in tested]), strict=True):
+        rows[i] = rows[i]._replace(corrected=float(corrected))
+    return sorted(rows, key=lambda row: (not row.values, -(row.mean or 0.0), row.name))
+
+
+def _p_of(differences, of):
+    """Of Student's test that the mean difference is 0; None where there is no interval."""
+    if of.verdict.startswith(NOT_ENOUGH) or of.verdict == "identical":
+        return None
+    return float(stats.ttest_1samp(differences, 0.0).pvalue)

@@ -1,0 +1,83 @@
+"""Ranking, pairing and correction, on made records."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ablations import ranking
+
+
+def records(**settings):
+    """Of {name: accuracies by seed}; a text stands for a run that failed."""
+    return [
+        {"name": name, "seed": seed, **({"failed": v} if isinstance(v, str) else {"accuracy": v})}
+        for name, values in settings.items()
+        for seed, v in enumerate(values)
+    ]
+
+
+def test_holm_is_the_step_down_of_the_paper():
+    """Sorted, the i-th smallest of m is multiplied by m - i, and none falls below one before."""
+    np.testing.assert_allclose(
+        ranking.holm([0.04, 0.01, 0.03, 0.005]), [0.06, 0.03, 0.06, 0.02], atol=1e-15
+    )
+    np.testing.assert_allclose(ranking.holm([0.9, 0.8]), [1, 1])
+    assert len(ranking.holm([])) == 0
+
+
+def test_of_pure_chance_one_series_in_twenty_finds_something():
+    """The chance of any false verdict among ten comparisons, uncorrected 40 %."""
+    rng = np.random.default_rng(0)
+    ps = stats.ttest_1samp(rng.normal(size=(2000, 10, 5)), 0, axis=2).pvalue
+    assert (ps.min(1) < 0.05).mean() > 0.3
+    assert np.mean([ranking.holm(row).min() < 0.05 for row in ps]) == pytest.approx(0.05, abs=0.015)
+
+
+def test_pairs_are_of_the_same_seed():
+    """Seeds differ by far more than the settings do: only pairs resolve it."""
+    luck = np.array([0.1, 0.5, 0.3, 0.9, 0.7])
+    rows = ranking.rank(
+        records(lif=luck, better=luck + [0.02, 0.021, 0.019, 0.02, 0.02]), baseline="lif"
+    )
+    assert [row.name for row in rows] == ["better", "lif"]
+    assert rows[0].verdict == "higher" and rows[1].verdict == ""
+    assert rows[0].difference.mean == pytest.approx(0.02)
+    expected = stats.ttest_rel(rows[0].values, rows[1].values).pvalue
+    assert rows[0].p == pytest.approx(expected) == rows[0].corrected
+
+
+def test_a_difference_may_fall_to_the_number_of_comparisons():
+    luck = np.array([0.5, 0.6, 0.55, 0.52])
+    one = luck + [0.010, 0.014, 0.011, 0.004]
+    alone = ranking.rank(records(lif=luck, one=one), "lif")
+    rng = np.random.default_rng(1)
+    others = {f"chance{i}": luck + rng.normal(0, 0.05, 4) for i in range(20)}
+    among = {row.name: row for row in ranking.rank(records(lif=luck, one=one, **others), "lif")}
+    assert alone[0].verdict == "higher"
+    assert among["one"].p == alone[0].p and among["one"].verdict == "not resolved"
+
+
+def test_what_failed_is_a_row_with_its_reason():
+    rows = ranking.rank(
+        records(
+            lif=[0.5, 0.6, 0.4], broken=["no such surrogate"] * 3, half=[0.1, "loss is nan", 0.2]
+        ),
+        "lif",
+    )
+    assert [row.name for row in rows] == ["lif", "half", "broken"]
+    assert rows[2].verdict == "failed" and rows[2].failed == ("no such surrogate",) * 3
+    # Over the seeds 0 and 2, which both have.
+    assert rows[1].failed == ("loss is nan",) and rows[1].difference.seeds == 2
+    assert rows[1].difference.mean == pytest.approx(-0.3)
+
+
+def test_the_same_accuracies_are_identical_and_one_seed_says_nothing():
+    rows = {r.name: r for r in ranking.rank(records(lif=[0.5, 0.6], same=[0.5, 0.6]), "lif")}
+    assert rows["same"].verdict == "identical" and rows["same"].corrected is None
+    rows = {r.name: r for r in ranking.rank(records(lif=[0.5], other=[0.6]), "lif")}
+    assert rows["other"].verdict == "not enough seeds"
+
+
+def test_without_a_baseline_there_is_nothing_to_compare_with():
+    with pytest.raises(ValueError, match="no run of the baseline 'lif'; there are: tet"):
+        ranking.rank(records(tet=[0.5]), "lif")
