@@ -1,8 +1,8 @@
 """Settings ranked by what they gave, each against one baseline over the seeds that both have.
 
-Many comparisons with one baseline find differences by chance; their p values are corrected by Holm's
-method (Scandinavian Journal of Statistics 6, 1979), which keeps the chance of one false verdict
-among all at LEVEL. A setting whose runs failed keeps its place in the table, with the reason.
+Many comparisons with one baseline find differences by chance; their p values are corrected by
+Holm's method (Scandinavian Journal of Statistics 6, 1979), which keeps the chance of one false
+verdict among all at LEVEL. A setting whose runs failed keeps its place in the table, with the reason.
 """
 
 from typing import NamedTuple

@@ -2,9 +2,9 @@
 
     python -m ablations.systems --config configs/digits.py --workdir runs/systems --seeds 2
 
-The recipe is the host. On it `lif`, a plain leaky neuron, is the baseline; `neuron-plif`, `norm-tdbn`,
-`loss-tet`, `surrogate-tanh` or `attention-ta` changes one piece of it and nothing else; `plif`,
-`tdbn` or `tet` is the system with its paper's surrogate, threshold and learning rate
+The recipe is the host. On it `lif`, a plain leaky neuron, is the baseline; `neuron-plif`,
+`norm-tdbn`, `loss-tet`, `surrogate-tanh` or `attention-ta` changes one piece of it and nothing
+else; `plif`, `tdbn` or `tet` is the system with its paper's surrogate, threshold and learning rate
 (configs/systems.py). `results.json` in the workdir is what docs/systems.md is made from; a run that
 fails is a row with its reason.
 """

@@ -37,7 +37,7 @@ def test_pairs_are_of_the_same_seed():
     """Seeds differ by far more than the settings do: only pairs resolve it."""
     luck = np.array([0.1, 0.5, 0.3, 0.9, 0.7])
     rows = ranking.rank(
-        records(lif=luck, better=luck + [0.02, 0.021, 0.019, 0.02, 0.02]), baseline="lif"
+        records(lif=luck, better=luck + np.array([0.02, 0.021, 0.019, 0.02, 0.02])), baseline="lif"
     )
     assert [row.name for row in rows] == ["better", "lif"]
     assert rows[0].verdict == "higher" and rows[1].verdict == ""
@@ -48,7 +48,7 @@ def test_pairs_are_of_the_same_seed():
 
 def test_a_difference_may_fall_to_the_number_of_comparisons():
     luck = np.array([0.5, 0.6, 0.55, 0.52])
-    one = luck + [0.010, 0.014, 0.011, 0.004]
+    one = luck + np.array([0.010, 0.014, 0.011, 0.004])
     alone = ranking.rank(records(lif=luck, one=one), "lif")
     rng = np.random.default_rng(1)
     others = {f"chance{i}": luck + rng.normal(0, 0.05, 4) for i in range(20)}
