@@ -2,7 +2,8 @@
 
 Many comparisons with one baseline find differences by chance; their p values are corrected by
 Holm's method (Scandinavian Journal of Statistics 6, 1979), which keeps the chance of one false
-verdict among all at LEVEL. A setting whose runs failed keeps its place in the table, with the reason.
+verdict among all at LEVEL. A setting whose runs failed keeps its place in the table, with the
+reason.
 """
 
 from typing import NamedTuple

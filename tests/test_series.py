@@ -1,5 +1,6 @@
 """Series of runs: how much they are, how they go on, what they refuse."""
 
+import functools
 import json
 import re
 import subprocess
@@ -10,8 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from ablations import runs
+from ablations import runs, systems
 from ablations.statistics import rank_correlation
+from configs.digits import get_config as digits
+from configs.systems import SYSTEMS
+from dalif_jax.settings import config
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,6 +43,38 @@ def series(workdir, *arguments):
     command = [*SERIES, "--workdir", workdir, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
+
+
+def test_a_run_that_fails_is_a_record_with_its_reason_where_it_is_to_be(tmp_path):
+    given = SimpleNamespace(
+        config="configs/digits.py", seeds=1, jobs=1, parts=(), workdir=tmp_path.resolve()
+    )
+    wrong = {"wrong": {"loss": "nothing"}}
+    (failed,) = runs.series(given, [], wrong, keep_failed=True)
+    assert failed["name"] == "wrong" and "nothing" in failed["failed"], failed
+    assert json.loads((tmp_path / "results.json").read_text())["runs"] == [failed]
+    with pytest.raises(runs.RunFailed, match="wrong, seed 0 ended with 2"):
+        runs.series(given, [], wrong)
+
+
+def test_every_piece_and_every_system_is_a_setting_of_its_own():
+    """Pieces differ from the baseline in one key; what does not fit the digits says why."""
+    every = systems.settings()
+    for kind, table in systems.TABLES.items():
+        for name in set(table) - {systems.PLAIN[kind]}:
+            assert every[f"{kind}-{name}"] == every["lif"] | {kind: name}
+    assert set(SYSTEMS) | set(systems.DALIF) < set(every)
+    unfit = {}
+    for name, keys in every.items():
+        settings = digits()
+        for key, value in keys.items():
+            *path, last = key.split(".")
+            functools.reduce(lambda at, part: at[part], path, settings)[last] = value
+        try:
+            config.validate(settings, 1)
+        except config.ConfigError as error:
+            unfit[name] = str(error)
+    assert len(every) - len(unfit) > 45, unfit
 
 
 @pytest.mark.slow
