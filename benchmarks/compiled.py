@@ -148,7 +148,7 @@ def lower_step(case, devices, **overrides):
 
     if network == "vgg11":
         model = networks.build(
-            network, classes, dtype=jnp.bfloat16, mesh=mesh, pallas=config.kernel == "pallas"
+            network, classes, dtype=jnp.bfloat16, mesh=mesh, pallas=networks.KERNELS[config.kernel]
         )
         shape = (config.batch_size, timesteps, size, size, channels)
         state, step = events_step(
@@ -271,6 +271,7 @@ def main():
         variants = [(1, "off", "xla"), (1, "on", "xla"), (count, "on", "xla")]
         if arguments.target == "h200":
             variants += [(1, "on", "pallas"), (count, "on", "pallas")]
+            variants += [(n, r, "pallas_norm") for n, r in ((1, "off"), (1, "on"), (count, "on"))]
         for number, rematerialize, kernel in variants:
             devices = devices_of(arguments.target, number)
             lowered = lower_step(case, devices, rematerialize=rematerialize, kernel=kernel)

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from dalif_jax.ops.scaled import Scaled
+
 MOMENTUM = 0.9  # weight of the old running value: PyTorch's momentum 0.1
 EPSILON = 1e-5
 # The name under which rematerialisation finds them: small, and a whole reduction to compute again.
@@ -70,6 +72,15 @@ def batch_norm(x, scale, bias, running, train, repeats=1, normalise=normalise):
     return normalise(x, mean, variance, scale, bias), update_running(running, mean, variance, count)
 
 
+def affine_of(x, scale, bias, running, repeats=1):
+    """((factor, shift), running statistics after the call): what `batch_norm` makes of x [..., C]
+    in training is factor x + shift, [C] each."""
+    mean, variance = batch_statistics(x, scale.ndim)
+    factor = scale * jax.lax.rsqrt(variance + EPSILON)
+    count = repeats * x.size // scale.size
+    return (factor, bias - mean * factor), update_running(running, mean, variance, count)
+
+
 class BatchNorm(nn.Module):
     """Names `scale`, `bias` [C] and the running `mean`, `var` [C] for `batch_norm`.
 
@@ -83,6 +94,7 @@ class BatchNorm(nn.Module):
     first_bias: float = 0.0
     summed: bool = False
     affine: bool = True
+    deferred: bool = False  # whether the neuron behind it norms what it reads, in training
     layer: ClassVar[str] = "norm"
 
     @nn.compact
@@ -94,6 +106,10 @@ class BatchNorm(nn.Module):
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         parameters = self.scaled(*parameters)
         old = tuple(r.value for r in running)
+        if train and self.deferred and self.formula() is normalise:
+            (factor, shift), new = affine_of(wide, *parameters, old, repeats)
+            store_running(self, running, new)
+            return Scaled(x.astype(self.dtype), factor, shift)
         y, new = batch_norm(wide, *parameters, old, train, repeats, self.formula())
         store_running(self, running, new)
         return y.astype(self.dtype)
@@ -155,7 +171,7 @@ def batch_fold(module, params, stats):
 
 
 # What a network tells the norm of a place.
-TOLD = ("first_scale", "first_bias", "summed", "affine")
+TOLD = ("first_scale", "first_bias", "summed", "affine", "deferred")
 
 
 class Norm(NamedTuple):

@@ -14,10 +14,10 @@ PACKAGE = ROOT / "dalif_jax"
 # Lowest first. A room, a folder or a file of the package, imports from lower ones and itself.
 ROOMS = [
     "surrogates",
+    "ops",
     "norms",
     "losses",
     "attention",
-    "ops",
     "neurons",
     "networks",
     "data",

@@ -15,10 +15,19 @@ from dalif_jax.networks.parts import (
     layer_kind,
     show,
 )
-from dalif_jax.networks.table import NETWORKS, add, answers, build, last_side, misfit, own_options
+from dalif_jax.networks.table import (
+    KERNELS,
+    NETWORKS,
+    add,
+    answers,
+    build,
+    last_side,
+    misfit,
+    own_options,
+)
 
 __all__ = [
-    "NETWORKS", "AveragePool", "GlobalAverage", "Join", "MaxPool", "Parts", "Voting", "add",
-    "answers", "build", "last_side", "layer_kind", "misfit", "own_options", "show", "stream",
-    "tapped",
+    "KERNELS", "NETWORKS", "AveragePool", "GlobalAverage", "Join", "MaxPool", "Parts", "Voting",
+    "add", "answers", "build", "last_side", "layer_kind", "misfit", "own_options", "show",
+    "stream", "tapped",
 ]  # fmt: skip

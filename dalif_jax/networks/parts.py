@@ -13,6 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dalif_jax.ops.scaled import Scaled, written
+
 # PyTorch initialisers of the lineage: conv N(0, sqrt(2 / (k k cout))), linear N(0, 1 / fan_in).
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -32,7 +34,8 @@ class Parts(NamedTuple):
 
     conv: (width, kernel, stride, use_bias=False, kernel_init=conv_init, name) -> x -> current.
     norm: (name, ...) -> (x, train, repeats=1) -> x; told what norms.BatchNorm's fields say, as
-      `summed` where another branch is added to what comes out.
+      `summed` where another branch is added to what comes out, or `deferred` where nothing but
+      `show`, a sum and a neuron follows: there it may be a Scaled that comes out.
     neuron: (name) -> (current, train, share) -> spikes; with attention on the current before it,
       where the config names one.
     dense: (features, use_bias=True, kernel_init=linear_init, name) -> x -> [B, T, features].
@@ -53,6 +56,10 @@ class Parts(NamedTuple):
 
 def show(x, timesteps):
     """[B, 1, ...], the same at every timestep, or [B, T, ...] -> [B, T, ...]."""
+    if isinstance(x, Scaled):
+        if x.shape[1] == timesteps:
+            return x
+        x = written(x)
     return jnp.broadcast_to(x, (x.shape[0], timesteps, *x.shape[2:]))
 
 

@@ -37,11 +37,13 @@ class BasicBlock(nn.Module):
         elif self.parts.identity:
             shortcut = norm(name="shortcut_norm", summed=True)(shortcut, train)
         y = conv(self.width, 3, self.stride, name="conv0")(x)
-        y = norm(name="norm0")(y, train)
+        y = norm(name="norm0", deferred=True)(y, train)
         y = neuron(name="neuron0")(y, train, share)
         y = Dropout(self.dropout, name="dropout")(y, train)
         y = conv(self.width, 3, 1, name="conv1")(y)
-        y = norm(first_scale=0.0 if self.zero_init else 1.0, summed=True, name="norm1")(y, train)
+        y = norm(
+            first_scale=0.0 if self.zero_init else 1.0, summed=True, deferred=True, name="norm1"
+        )(y, train)
         return neuron(name="neuron1")(y + shortcut, train, share)
 
 
@@ -76,7 +78,7 @@ class ResNet(nn.Module):
         timesteps = timesteps or x.shape[1]
         for i, (kernel, width, stride) in enumerate(self.stem):
             x = conv(width, kernel, stride, name=f"stem{i}_conv")(x)
-            x = norm(name=f"stem{i}_norm")(x, train, timesteps // x.shape[1])
+            x = norm(name=f"stem{i}_norm", deferred=True)(x, train, timesteps // x.shape[1])
             x = show(x, timesteps)
             x = neuron(name=f"stem{i}_neuron")(x, train, share)
             if i < len(self.stem) - 1:

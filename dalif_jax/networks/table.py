@@ -44,6 +44,8 @@ NETWORKS = {
     "mini": resnet.MINI,
     "tiny": resnet.TINY,
 }
+# config.kernel: what runs as Pallas kernels on NVIDIA GPUs, see `build`.
+KERNELS = {"xla": False, "pallas": True, "pallas_norm": "norm"}
 
 
 def add(name, network):
@@ -116,7 +118,8 @@ def build(
       statistic: of membranes, see neurons.SpikingNeuron; a loss may ask for it.
       mesh: of the devices that train it; bfloat16 gradients are then summed across them in
         float32 (wide_sums). Inference needs none.
-      pallas: whether neurons run as Pallas kernels on the mesh's GPUs (fused.spikes).
+      pallas: whether neurons run as Pallas kernels on the mesh's GPUs (fused.spikes), "norm": which
+        also take the norm before them and the sum between (fused.scaled_spikes).
       own: the network's own options, see own_options.
     Raises:
       ValueError: unknown name or option.
@@ -163,11 +166,14 @@ def build(
         attend, fire = attending(name.replace("neuron", "attention")), spiking(name=name)
         return lambda x, train, share=1.0: fire(attend(x, train), train, share)
 
+    # Attention would act on the current between them.
+    defers = pallas == "norm" and ATTENTION[attention] is None
     own_norm = functools.partial(NORMS[norm].module, dtype=dtype, **(norm_options or {}))
 
     def norm_module(name=None, **told):
         """A norm is told what it has fields for."""
         has = {field.name for field in fields(own_norm())}
+        told["deferred"] = told.get("deferred", False) and defers
         return own_norm(name=name, **{key: value for key, value in told.items() if key in has})
 
     parts = Parts(

@@ -43,7 +43,7 @@ class VGG(nn.Module):
             x = attend(name="input_attention")(show(x, timesteps), train)
         for i, (width, stride, pool) in enumerate(self.places()):
             x = conv(width, 3, stride, use_bias=self.conv_bias, name=f"conv{i}")(x)
-            x = norm(name=f"norm{i}")(x, train, timesteps // x.shape[1])
+            x = norm(name=f"norm{i}", deferred=True)(x, train, timesteps // x.shape[1])
             x = show(x, timesteps)
             x = neuron(name=f"neuron{i}")(x, train, share)
             if pool:

@@ -15,6 +15,7 @@ from dalif_jax.neurons.table import of, refusal
 from dalif_jax.norms import norm_variables, store_running
 from dalif_jax.ops import fused
 from dalif_jax.ops.recompute import keeping_inputs
+from dalif_jax.ops.scaled import Scaled, written
 from dalif_jax.surrogates import SURROGATES, gradual
 
 # What may be asked of every layer, see `networks.tapped`.
@@ -116,7 +117,8 @@ class SpikingNeuron(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool, share=1.0):
-        """x: [B, T, ..., C] -> spikes [B, T, ..., C]; `share` of the training is over."""
+        """x: [B, T, ..., C], or a Scaled of that -> spikes [B, T, ..., C]; `share` of the training
+        is over."""
         options, kind = self.options, of(self.options)
         streaming = self.streams()
         if streaming and (why := refusal(options, "stream")):
@@ -139,13 +141,18 @@ class SpikingNeuron(nn.Module):
             streaming or options.membrane_bn or traced - {"statistic"}
         )
         if one_pass and kind.decays and not traced and isinstance(width, float | int):
-            spikes = fused.spikes(
-                *kind.decays(options, params), x, options.threshold, options.surrogate, width,
-                options.detach_reset, self.mesh,
+            told = (
+                options.threshold, options.surrogate, width, options.detach_reset, self.mesh,
             )  # fmt: skip
+            decays = kind.decays(options, params)
+            if isinstance(x, Scaled):
+                spikes = fused.scaled_spikes(*decays, x.factor, x.shift, x.x, x.added, *told)
+            else:
+                spikes = fused.spikes(*decays, x, *told)
             self._tap(taps, x, spikes)
             return spikes
 
+        x = written(x)
         state, step, look = kind.state(options, x[:, 0]), kind.step, kind.membrane
         if options.membrane_bn:
             normed = x.shape[2:] if options.membrane_bn_elementwise else x.shape[-1]
@@ -218,7 +225,7 @@ class SpikingNeuron(nn.Module):
         wide = jnp.promote_types(spikes.dtype, jnp.float32)
         for name in taps:
             if name in ("current", "spikes"):
-                value = x if name == "current" else spikes
+                value = written(x) if name == "current" else spikes
             elif name == "firing_rate":
                 value = spikes.mean(dtype=wide)
             elif name == "statistic":

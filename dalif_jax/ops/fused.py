@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dalif_jax.ops import kernel
+from dalif_jax.ops import kernel, scaled
 from dalif_jax.surrogates import SURROGATES
 
 # Timesteps between cuts on CPU: of 2, 4, 6, 8, 16 the fastest at T = 8, 10 and 16 in float32.
@@ -100,6 +100,61 @@ def _backward(threshold, surrogate, width, detach, mesh, residuals, gradient):
 
 
 spikes.defvjp(_forward, _backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7, 8, 9, 10))
+def scaled_spikes(
+    alpha, beta, factor, shift, x, added, threshold, surrogate, width, detach, mesh=None
+):
+    """Spikes of a layer whose current is a norm's: factor x + shift, and `added`, or None.
+
+    On NVIDIA GPUs one kernel reads x and `added` as they are, and rounds nothing in between;
+    elsewhere the current is written out. Arguments as in `spikes`, factor and shift [C].
+    """
+    return _scaled(threshold, surrogate, width, detach, mesh, alpha, beta, factor, shift, x, added)
+
+
+def _scaled(threshold, surrogate, width, detach, mesh, *given):
+    def plain(alpha, beta, factor, shift, x, added):
+        y = scaled.current(x, factor, shift, added)
+        return spikes(alpha, beta, y, threshold, surrogate, width, detach)
+
+    def own(alpha, beta, factor, shift, x, added):
+        more = {"scale": (factor, shift), "added": () if added is None else (added,)}
+        return kernel.forward(mesh, alpha, beta, x, threshold, **more)
+
+    cuda = {"cuda": own} if _runs(mesh, given[4]) else {}
+    return lax.platform_dependent(*given, default=plain, **cuda)
+
+
+def _scaled_forward(alpha, beta, factor, shift, x, added, *options):
+    return scaled_spikes(alpha, beta, factor, shift, x, added, *options), (
+        alpha, beta, factor, shift, x, added,
+    )  # fmt: skip
+
+
+def _scaled_backward(threshold, surrogate, width, detach, mesh, given, gradient):
+    def plain(gradient, *given):
+        pull = functools.partial(_scaled, threshold, surrogate, width, detach, None)
+        return jax.vjp(pull, *given)[1](gradient)
+
+    def own(gradient, alpha, beta, factor, shift, x, added):
+        more = {"scale": (factor, shift), "added": () if added is None else (added,)}
+        g_current, *sums = kernel.backward(
+            mesh, alpha, beta, x, gradient, threshold, surrogate, width, detach, **more
+        )
+        g_alpha, g_beta = (
+            (total if jnp.ndim(decay) else total.sum()).astype(jnp.result_type(decay))
+            for total, decay in zip(sums[:2], (alpha, beta), strict=True)
+        )
+        g_x = (factor * g_current.astype(factor.dtype)).astype(x.dtype)
+        return g_alpha, g_beta, *sums[2:], g_x, None if added is None else g_current
+
+    cuda = {"cuda": own} if _runs(mesh, given[4]) else {}
+    return lax.platform_dependent(gradient, *given, default=plain, **cuda)
+
+
+scaled_spikes.defvjp(_scaled_forward, _scaled_backward)
 
 
 def _runs(mesh, x):

@@ -27,8 +27,8 @@ NAMES = {
     "attention": attention.ATTENTION, "dataset": SPECS,
     "dtype": ("float32", "bfloat16", "float64"), "schedule": SCHEDULES,
     "optimizer": OPTIMIZERS,
-    "rematerialize": ("auto", "on", "off"), "kernel": ("xla", "pallas"), "split_by": SPLITS_BY,
-    "resize": RESIZES, "frame_values": VALUES,
+    "rematerialize": ("auto", "on", "off"), "kernel": networks.KERNELS,
+    "split_by": SPLITS_BY, "resize": RESIZES, "frame_values": VALUES,
 }
 # fmt: on
 ONECYCLE_STEPS = 4  # with fewer its rise, three tenths of them, has none

@@ -58,7 +58,8 @@ def get_config():
     config.membrane_bn = False  # fire on the batch-normed membrane (MPBN; Table III needs it)
     config.membrane_bn_elementwise = False  # its statistics of each neuron, not of each channel
     config.fused = True  # the neuron in one pass that keeps only its input; False: the plain scan
-    config.kernel = "xla"  # of that pass on NVIDIA GPUs: the compiler's, or pallas
+    config.kernel = "xla"  # of that pass on NVIDIA GPUs: the compiler's, or pallas; pallas_norm:
+    #                          the norm before it as well, and the sum between
     config.unroll = 0  # timesteps per iteration of that scan, 0 chooses
     config.rematerialize = "auto"  # keep only convolution outputs for the gradient: on, off, auto
     config.deterministic = False  # the same bits from every repeat on a GPU, at some cost in speed

@@ -74,7 +74,7 @@ def build_model(config, mesh=None):
         attention_options=dict(config.attention_options),
         statistic=losses.LOSSES[config.loss].statistic,
         mesh=mesh,
-        pallas=config.kernel == "pallas",
+        pallas=networks.KERNELS[config.kernel],
         **network_options(config),
     )
 
