@@ -133,6 +133,24 @@ def models(result):
     return "B. SpikingJelly's own networks, train step, float32", table(head, rows)
 
 
+def convolution(result):
+    forms = ("compiler", "products", "patches", "shifted")
+    product = f"{result['product_gflops']:.0f}"
+    rows = [("a product of 2048 x 2048 matrices", "", product, "", "", "", "")]
+    for record in result["records"]:
+        images, side, _, channels = record["x"]
+        kernel, used, gflops = record["kernel"], record["in_use"], record["form_gflops"]
+        shape = f"{images} x {side}x{side}, {channels} to {kernel[3]}, {kernel[0]}x{kernel[1]}"
+        where = ", ".join(f"{count} in {name}" for name, count in record["networks"])
+        rows.append((
+            shape + (f" by {record['stride']}" if record["stride"] > 1 else ""), record["of"],
+            *(f"{gflops[f]:.0f}" + " (in use)" * (f == used) if f in gflops else "" for f in forms),
+            where,
+        ))  # fmt: skip
+    head = ("images x map, channels, kernel", "of", *forms, "where")
+    return "G. Convolutions by form, GFLOP/s", table(head, rows)
+
+
 def rates(result):
     rows = [(r["name"], f"{r['images_per_second']:,.0f}") for r in result["records"]]
     return "C. Input against the step", table(("what", "images/s"), rows)
@@ -211,7 +229,7 @@ def quiet(result):
 
 KINDS = {"nir": nir, "neuron": neuron, "neurons": neurons, "models": models, "step": step,
          "start": start, "inference": inference, "input": rates, "stream": stream, "grid": grid,
-         "compiled": compiled}  # fmt: skip
+         "convolution": convolution, "compiled": compiled}  # fmt: skip
 
 
 def main():

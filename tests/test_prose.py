@@ -96,16 +96,49 @@ def neurons(ratio, digits=1):
     return span((ratio(r) for r in bench("neuron_cpu")), digits)
 
 
-def step(kind):
+def step(kind, compiled=False):
+    """The best of a contender's layouts over ours, in eager mode or under torch.compile."""
+
     def ratio(record):
         sides = {k: v["median_s"] for k, v in record["sides"].items()}
-        return min(v for k, v in sides.items() if kind in k) / sides["ours"]
+        of = [v for k, v in sides.items() if kind in k and k.endswith(" compiled") == compiled]
+        return min(of) / sides["ours"]
 
     return span(map(ratio, bench("step_cpu")), 2)
 
 
-def products():
-    return span((v for r in bench("step_cpu") for v in r["gflops"].values()), 0)
+def products(ours):
+    return span(
+        (v for r in bench("step_cpu") for k, v in r["gflops"].items() if (k == "ours") == ours), 0
+    )
+
+
+def of_floor():
+    rows = bench("step_cpu")
+    return span((r["sides"]["ours"]["median_s"] / r["floor_s"] for r in rows), 1)
+
+
+def peaks(ours, key="steps_peak_bytes"):
+    """MiB by network; of the others the least."""
+    rows = [{k: s[key] / 2**20 for k, s in r["sides"].items()} for r in bench("step_cpu")]
+    least = lambda r: min(v for k, v in r.items() if k != "ours")  # noqa: E731
+    return span((r["ours"] if ours else least(r) for r in rows), 0)
+
+
+def conv(of, form=None):
+    """GFLOP/s of 3x3 convolutions of 64 channels and more, of the form in use or of one."""
+    rows = [r for r in bench("convolution_cpu") if r["of"] == of and r["kernel"][0] == 3]
+    rows = [r for r in rows if min(r["kernel"][2:]) >= 64]
+    return span((r["form_gflops"][form or r["in_use"]] for r in rows), 0)
+
+
+def inference(task):
+    ratios = []
+    for r in bench("inference_cpu"):
+        if r["spec"]["task"] == task:
+            sides = {k: v["median_s"] for k, v in r["sides"].items()}
+            ratios.append(min(v for k, v in sides.items() if k != "ours") / sides["ours"])
+    return span(ratios, 2)
 
 
 def compiled(key, one, other, **where):
@@ -148,7 +181,18 @@ SAID = [
     ("benchmarks/README.md", "under torch.compile ({}x)",
      lambda: neurons(lambda r: times(r, "dalif_compiled"), 2)),
     ("benchmarks/README.md", "it is {}x SpikingJelly with the same neuron", lambda: step("dalif")),
-    ("benchmarks/README.md", "on two cores gave {} GFLOP/s", products),
+    ("benchmarks/README.md", "gave {} GFLOP/s in XLA", lambda: products(True)),
+    ("benchmarks/README.md", "and {} in PyTorch", lambda: products(False)),
+    ("benchmarks/README.md", "{}x its PLIF under torch.compile", lambda: step("plif", True)),
+    ("benchmarks/README.md", "{}x DA-LIF as a plain loop", lambda: step("plain", True)),
+    ("benchmarks/README.md", "{} times the floor of its arithmetic", of_floor),
+    ("benchmarks/README.md", "the steps alone {} MiB", lambda: peaks(True)),
+    ("benchmarks/README.md", "their least {} MiB", lambda: peaks(False)),
+    ("benchmarks/README.md", "weight gradients of 3x3 kernels at {}",
+     lambda: conv("weight gradient", "compiler")),
+    ("benchmarks/README.md", "as products they run at {}", lambda: conv("weight gradient")),
+    ("benchmarks/README.md", "one timestep {}x", lambda: inference("latency")),
+    ("benchmarks/README.md", "whole batches {}x", lambda: inference("throughput")),
     ("benchmarks/README.md", "and {} times the scan", lambda: neurons(lambda r: times(r, "scan"))),
     ("benchmarks/README.md", "{}x its simpler PLIF", lambda: step("plif")),
     ("benchmarks/README.md", "peak {} of without",
