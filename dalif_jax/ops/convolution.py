@@ -72,14 +72,14 @@ def input_form(x_shape, kernel_shape, strides, padding):
 
 def weight_form(x_shape, kernel_shape, strides, padding):
     """compiler, or products.shifted or .patches: the faster on a CPU for the kernel's gradient."""
-    size = products.output_size(x_shape, kernel_shape, strides, padding)
-    if kernel_shape[:2] == (1, 1) or max(size) <= 2:
+    if kernel_shape[:2] == (1, 1):
         return forward_form(x_shape, kernel_shape, strides, padding)
-    if kernel_shape[2] < 16:
-        return products.patches
+    if kernel_shape[2] < 16:  # written out they are few, but for a large kernel's
+        return products.patches if max(kernel_shape[:2]) <= 3 else compiler
     if tuple(strides) == (1, 1):
-        return products.shifted
-    return products.patches if kernel_shape[2] >= 128 else compiler
+        size = products.output_size(x_shape, kernel_shape, strides, padding)
+        return products.products if max(size) <= 2 else products.shifted
+    return products.patches if kernel_shape[2] >= 64 else compiler
 
 
 # A custom derivative: each of the three has a form of its own, and differentiating through

@@ -2,8 +2,7 @@
 
 A step on a CPU takes hundreds of MiB and gives them back at its end, in threads of its own. For a
 thread other than the first, glibc maps whatever is above 32 MiB, and unmaps it when freed; the
-kernel then clears every page once more at every step: a quarter of ResNet-20's step
-(benchmarks/README.md).
+kernel then clears every page once more at every step (benchmarks/allocator.py has what it costs).
 """
 
 import contextlib
