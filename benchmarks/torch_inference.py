@@ -69,7 +69,7 @@ class Inference(Step):
 
     def reset(self):
         for module in self.resets:
-            module.reset()
+            type(module).reset(module)  # snnTorch's layers keep a tensor under that name
 
     def answer(self, x):
         """Logits [T, B, classes] of x, [B, C, H, W] or [T, B, C, H, W]."""

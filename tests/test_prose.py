@@ -132,6 +132,22 @@ def conv(of, form=None):
     return span((r["form_gflops"][form or r["in_use"]] for r in rows), 0)
 
 
+def convolving(whose):
+    """Seconds of a network's convolutions, each alone in the form in use, over those of a step."""
+    ratios = []
+    for r in bench("step_cpu"):
+        name = f"{r['spec']['network']} T={r['spec']['timesteps']}"
+        total = 0.0
+        for c in bench("convolution_cpu"):
+            needed = c["of"] != "input gradient" or c["x"][3] >= 4  # of an image nobody asks
+            count = sum(n for network, n in c["networks"] if network == name)
+            total += needed * count * c["flops"] / c["form_gflops"][c["in_use"]] * 1e-9
+        sides = {k: v["median_s"] for k, v in r["sides"].items()}
+        other = min(v for k, v in sides.items() if k != "ours")
+        ratios.append(total / (sides["ours"] if whose == "ours" else other))
+    return span(ratios, 2)
+
+
 def inference(task):
     ratios = []
     for r in bench("inference_cpu"):
@@ -191,6 +207,9 @@ SAID = [
     ("benchmarks/README.md", "weight gradients of 3x3 kernels at {}",
      lambda: conv("weight gradient", "compiler")),
     ("benchmarks/README.md", "as products they run at {}", lambda: conv("weight gradient")),
+    ("benchmarks/README.md", "timed alone are {} of it", lambda: convolving("ours")),
+    ("benchmarks/README.md", "and {} of the fastest contender's whole step",
+     lambda: convolving("theirs")),
     ("benchmarks/README.md", "one timestep {}x", lambda: inference("latency")),
     ("benchmarks/README.md", "whole batches {}x", lambda: inference("throughput")),
     ("benchmarks/README.md", "and {} times the scan", lambda: neurons(lambda r: times(r, "scan"))),
