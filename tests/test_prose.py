@@ -84,8 +84,8 @@ def bench(name):
 
 
 def span(values, digits=1):
-    values = list(values)
-    return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
+    ends = [f"{end(values):.{digits}f}" for values in [list(values)] for end in (min, max)]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
 def times(record, side):
@@ -198,20 +198,20 @@ SAID = [
      lambda: neurons(lambda r: times(r, "dalif_compiled"), 2)),
     ("benchmarks/README.md", "it is {}x SpikingJelly with the same neuron", lambda: step("dalif")),
     ("benchmarks/README.md", "gave {} GFLOP/s in XLA", lambda: products(True)),
-    ("benchmarks/README.md", "and {} in PyTorch", lambda: products(False)),
+    ("benchmarks/README.md", "in XLA and {} in PyTorch", lambda: products(False)),
     ("benchmarks/README.md", "{}x its PLIF under torch.compile", lambda: step("plif", True)),
     ("benchmarks/README.md", "{}x DA-LIF as a plain loop", lambda: step("plain", True)),
     ("benchmarks/README.md", "{} times the floor of its arithmetic", of_floor),
     ("benchmarks/README.md", "the steps alone {} MiB", lambda: peaks(True)),
     ("benchmarks/README.md", "their least {} MiB", lambda: peaks(False)),
-    ("benchmarks/README.md", "weight gradients of 3x3 kernels at {}",
+    ("benchmarks/README.md", "weight gradients of 3x3 kernels at {} GFLOP/s",
      lambda: conv("weight gradient", "compiler")),
     ("benchmarks/README.md", "as products they run at {}", lambda: conv("weight gradient")),
     ("benchmarks/README.md", "timed alone are {} of it", lambda: convolving("ours")),
     ("benchmarks/README.md", "and {} of the fastest contender's whole step",
      lambda: convolving("theirs")),
     ("benchmarks/README.md", "one timestep {}x", lambda: inference("latency")),
-    ("benchmarks/README.md", "whole batches {}x", lambda: inference("throughput")),
+    ("benchmarks/README.md", "whole batches {}x.", lambda: inference("throughput")),
     ("benchmarks/README.md", "and {} times the scan", lambda: neurons(lambda r: times(r, "scan"))),
     ("benchmarks/README.md", "{}x its simpler PLIF", lambda: step("plif")),
     ("benchmarks/README.md", "peak {} of without",
