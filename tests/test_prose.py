@@ -192,7 +192,7 @@ def stream(name):
 
 (NIR,) = bench("nir_snntorch")
 SAID = [
-    ("benchmarks/README.md", "Neuron on a CPU: {} times faster than SpikingJelly",
+    ("benchmarks/README.md", "Neuron on a CPU: {} times as fast as SpikingJelly",
      lambda: neurons(lambda r: min(times(r, "dalif"), times(r, "plif")))),
     ("benchmarks/README.md", "under torch.compile ({}x)",
      lambda: neurons(lambda r: times(r, "dalif_compiled"), 2)),
