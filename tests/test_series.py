@@ -45,16 +45,29 @@ def series(workdir, *arguments):
     return done.returncode, done.stdout + done.stderr
 
 
+FAILING = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from ablations import runs
+given = SimpleNamespace(
+    config="configs/digits.py", seeds=1, jobs=1, parts=(), workdir=Path(sys.argv[1])
+)
+wrong = {"wrong": {"loss": "nothing"}}
+print(runs.series(given, [], wrong, keep_failed=True))
+runs.series(given, [], wrong)
+"""
+
+
 def test_a_run_that_fails_is_a_record_with_its_reason_where_it_is_to_be(tmp_path):
-    given = SimpleNamespace(
-        config="configs/digits.py", seeds=1, jobs=1, parts=(), workdir=tmp_path.resolve()
+    """Asked so, else it ends the series. In a process of its own, for a series forks."""
+    done = subprocess.run(
+        [sys.executable, "-c", FAILING, tmp_path], cwd=ROOT, capture_output=True, text=True
     )
-    wrong = {"wrong": {"loss": "nothing"}}
-    (failed,) = runs.series(given, [], wrong, keep_failed=True)
+    (failed,) = json.loads((tmp_path / "results.json").read_text())["runs"]
     assert failed["name"] == "wrong" and "nothing" in failed["failed"], failed
-    assert json.loads((tmp_path / "results.json").read_text())["runs"] == [failed]
-    with pytest.raises(runs.RunFailed, match="wrong, seed 0 ended with 2"):
-        runs.series(given, [], wrong)
+    assert str([failed]) in done.stdout
+    assert "wrong, seed 0 ended with 2" in done.stderr and done.returncode == 1
 
 
 def test_every_piece_and_every_system_is_a_setting_of_its_own():
