@@ -41,6 +41,8 @@ def faults(*arguments):
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_a_thread_takes_what_it_freed_without_new_pages():
     kept, default = faults("keep"), faults()
+    if not default:
+        pytest.skip("page faults are not counted here")
     assert 4 * kept < default
 
 
