@@ -3,13 +3,6 @@
 import os
 import time
 
-from dalif_jax.runs import allocator
-
-if os.environ.get("BENCHMARK_KEEP_FREED"):
-    allocator.keep_freed_memory()
-
-# isort: split
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp

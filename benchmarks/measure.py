@@ -40,7 +40,7 @@ class Side:
     Calling a method of it sends the command of that name.
     """
 
-    def __init__(self, name, spec, torch_python=None, environment=None):
+    def __init__(self, name, spec, torch_python=None):
         self.name, self.spec = name, spec
         self.process = subprocess.Popen(
             [
@@ -50,7 +50,7 @@ class Side:
             ],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             stderr=_log(),
-            env={**os.environ, **ENVIRONMENT, **(environment or {})},
+            env={**os.environ, **ENVIRONMENT},
         )  # fmt: skip
 
     def __getattr__(self, command):

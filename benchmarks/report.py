@@ -151,18 +151,6 @@ def convolution(result):
     return "G. Convolutions by form, GFLOP/s", table(head, rows)
 
 
-def allocator(result):
-    rows = []
-    for r in result["records"]:
-        for name, side in r["sides"].items():
-            rows.append((
-                f"{r['network']} T={r['timesteps']} batch {r['batch']}", name,
-                milliseconds(side), mib(side["peak_bytes"]), mib(side["steps_peak_bytes"]),
-            ))  # fmt: skip
-    head = ("network", "allocator", "ms a step", "peak, MiB", "of it the steps")
-    return "H. Our step by allocator", table(head, rows)
-
-
 def rates(result):
     rows = [(r["name"], f"{r['images_per_second']:,.0f}") for r in result["records"]]
     return "C. Input against the step", table(("what", "images/s"), rows)
@@ -241,7 +229,7 @@ def quiet(result):
 
 KINDS = {"nir": nir, "neuron": neuron, "neurons": neurons, "models": models, "step": step,
          "start": start, "inference": inference, "input": rates, "stream": stream, "grid": grid,
-         "convolution": convolution, "allocator": allocator, "compiled": compiled}  # fmt: skip
+         "convolution": convolution, "compiled": compiled}  # fmt: skip
 
 
 def main():

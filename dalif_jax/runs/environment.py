@@ -11,8 +11,6 @@ import os
 import subprocess
 import sys
 
-from dalif_jax.runs import allocator
-
 # Where a program computes and what it keeps, by the first letters of the names.
 KEPT = (
     "JAX_PLATFORM", "JAX_NUM_CPU_DEVICES", "JAX_COMPILATION_CACHE", "JAX_PERSISTENT_CACHE",
@@ -49,7 +47,6 @@ def settle():
         )
     if os.environ.get("XLA_FLAGS", "").strip():
         _check_xla_flags()
-    allocator.keep_freed_memory()
     try:
         import jax  # noqa: F401  reads the rest
     except ValueError as error:
