@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from ablations.statistics import LEVEL, NOT_ENOUGH, Interval, interval
+from ablations.statistics import LEVEL, Interval, differences, interval
 
 
 class Row(NamedTuple):
@@ -31,10 +31,10 @@ class Row(NamedTuple):
     @property
     def verdict(self):
         """higher, lower, not resolved, identical, not enough ..., failed; "" of the baseline."""
-        if self.difference is None:
-            return "" if self.values else "failed"
         if not self.values:
             return "failed"
+        if self.difference is None:
+            return ""
         if self.corrected is None:
             return self.difference.verdict
         if self.corrected >= LEVEL:
@@ -73,25 +73,19 @@ def rank(records, baseline, key="accuracy"):
         by_name.setdefault(record["name"], {})[record["seed"]] = record
     if baseline not in by_name:
         raise ValueError(f"no run of the baseline {baseline!r}; there are: {', '.join(by_name)}")
+    all_ended = [record for record in records if "failed" not in record]
     rows = []
     for name, runs in by_name.items():
         ended = {seed: runs[seed][key] for seed in sorted(runs) if "failed" not in runs[seed]}
         failed = tuple(runs[seed]["failed"] for seed in sorted(runs) if "failed" in runs[seed])
         difference = p = None
         if name != baseline:
-            other = {s: r[key] for s, r in by_name[baseline].items() if "failed" not in r}
-            shared = [ended[seed] - other[seed] for seed in sorted(ended) if seed in other]
+            shared = differences(all_ended, name, baseline, key)
             difference = interval(shared)
-            p = _p_of(shared, difference)
+            if difference.low is not None:
+                p = float(stats.ttest_1samp(shared, 0.0).pvalue)
         rows.append(Row(name, tuple(ended.values()), difference, p, None, failed))
     tested = [i for i, row in enumerate(rows) if row.p is not None]
     for i, corrected in zip(tested, holm([rows[i].p for i in tested]), strict=True):
         rows[i] = rows[i]._replace(corrected=float(corrected))
     return sorted(rows, key=lambda row: (not row.values, -(row.mean or 0.0), row.name))
-
-
-def _p_of(differences, of):
-    """Of Student's test that the mean difference is 0; None where there is no interval."""
-    if of.verdict.startswith(NOT_ENOUGH) or of.verdict == "identical":
-        return None
-    return float(stats.ttest_1samp(differences, 0.0).pvalue)

@@ -66,11 +66,16 @@ def interval(values, step=0.0):
     return Interval(mean, mean - half, mean + half, len(values))
 
 
-def paired(records, one, other, key="accuracy"):
-    """Interval of one setting's `key` minus the other's, over the seeds both have."""
+def differences(records, one, other, key="accuracy"):
+    """One setting's `key` minus the other's, a number for each seed that both have."""
     by_seed = [{r["seed"]: r[key] for r in records if r["name"] == name} for name in (one, other)]
     seeds = sorted(set(by_seed[0]) & set(by_seed[1]))
-    return interval([by_seed[0][seed] - by_seed[1][seed] for seed in seeds])
+    return [by_seed[0][seed] - by_seed[1][seed] for seed in seeds]
+
+
+def paired(records, one, other, key="accuracy"):
+    """Interval of one setting's `key` minus the other's, over the seeds both have."""
+    return interval(differences(records, one, other, key))
 
 
 class Test(NamedTuple):

@@ -14,13 +14,12 @@ from flax.traverse_util import flatten_dict
 from ablations.ranking import rank
 from ablations.runs import arguments, series
 from configs.systems import SYSTEMS
-from dalif_jax import losses, neurons, norms, surrogates
-from dalif_jax.attention.table import ATTENTION
+from dalif_jax import attention, losses, neurons, norms, surrogates
 
 BASELINE = "lif"
 TABLES = {
     "neuron": neurons.NEURONS, "norm": norms.NORMS, "loss": losses.LOSSES,
-    "surrogate": surrogates.SURROGATES, "attention": ATTENTION,
+    "surrogate": surrogates.SURROGATES, "attention": attention.ATTENTION,
 }  # fmt: skip
 # What the baseline takes of each; the recipe's own would make one change two.
 PLAIN = {

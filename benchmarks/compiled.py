@@ -232,7 +232,6 @@ def main():
     parser.add_argument("--only", default="", help="a network, or neuron")
     parser.add_argument("--recipes", action="store_true", help="the compared systems' recipes")
     parser.add_argument("--quick", action="store_true", help="one program, nothing recorded")
-    parser.add_argument("--out", default="", help="a file of its own for what is compiled")
     parser.add_argument("--hlo", default="", help="a folder for the optimised programs")
     arguments = parser.parse_args()
     if arguments.quick:
@@ -240,7 +239,7 @@ def main():
         print(figures(lowered, 4)[0])
         return
     # One part measured again replaces its own records.
-    name_of = arguments.out or f"compiled_{arguments.target}" + "_recipes" * arguments.recipes
+    name_of = f"compiled_{arguments.target}" + "_recipes" * arguments.recipes
     records = measure.read(name_of) if arguments.only or arguments.recipes else []
 
     def record(name, lowered, count, **more):

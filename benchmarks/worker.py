@@ -4,12 +4,13 @@ Each side runs in a process of its own (its own Python environment, allocator an
 waits on its pipe while the other is timed, so that they can alternate within seconds.
 """
 
-import ctypes
 import json
 import os
 import sys
 import traceback
 from pathlib import Path
+
+from dalif_jax.runs.allocator import give_back
 
 
 def serve(make):
@@ -51,7 +52,7 @@ class Peak:
     def compiled_now(self):
         """What was needed for compiling alone goes back to the kernel, on either side."""
         self.compiled = resident("VmHWM") - self.before
-        ctypes.CDLL(None).malloc_trim(0)
+        give_back()
         restart_peak()
 
     def read(self):

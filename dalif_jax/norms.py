@@ -44,6 +44,12 @@ def normalise_outside(x, mean, variance, scale, bias):
     return (x - mean) * (scale / (deviation + EPSILON)) + bias
 
 
+def unwritten(x, mean, variance, scale, bias):
+    """What `normalise` gives as a Scaled: for a neuron that norms what it reads."""
+    factor = scale * jax.lax.rsqrt(variance + EPSILON)
+    return Scaled(x, factor, bias - mean * factor)
+
+
 def update_running(running, mean, variance, count):
     """Running (mean, unbiased variance) after one more batch of `count` values a channel."""
     unbiased = variance * (count / max(count - 1, 1))
@@ -72,15 +78,6 @@ def batch_norm(x, scale, bias, running, train, repeats=1, normalise=normalise):
     return normalise(x, mean, variance, scale, bias), update_running(running, mean, variance, count)
 
 
-def affine_of(x, scale, bias, running, repeats=1):
-    """((factor, shift), running statistics after the call): what `batch_norm` makes of x [..., C]
-    in training is factor x + shift, [C] each."""
-    mean, variance = batch_statistics(x, scale.ndim)
-    factor = scale * jax.lax.rsqrt(variance + EPSILON)
-    count = repeats * x.size // scale.size
-    return (factor, bias - mean * factor), update_running(running, mean, variance, count)
-
-
 class BatchNorm(nn.Module):
     """Names `scale`, `bias` [C] and the running `mean`, `var` [C] for `batch_norm`.
 
@@ -106,11 +103,10 @@ class BatchNorm(nn.Module):
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         parameters = self.scaled(*parameters)
         old = tuple(r.value for r in running)
-        if train and self.deferred and self.formula() is normalise:
-            (factor, shift), new = affine_of(wide, *parameters, old, repeats)
-            store_running(self, running, new)
-            return Scaled(x.astype(self.dtype), factor, shift)
-        y, new = batch_norm(wide, *parameters, old, train, repeats, self.formula())
+        formula = self.formula()
+        if train and self.deferred and formula is normalise:
+            formula = unwritten
+        y, new = batch_norm(wide, *parameters, old, train, repeats, formula)
         store_running(self, running, new)
         return y.astype(self.dtype)
 

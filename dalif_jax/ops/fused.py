@@ -92,11 +92,7 @@ def _backward(threshold, surrogate, width, detach, mesh, residuals, gradient):
         kernel.backward, mesh, threshold=threshold, surrogate=surrogate, width=width, detach=detach
     )
     g_x, *sums = _by_platform(form, _runs(mesh, x) and own, *decays, x, gradient)
-    g_alpha, g_beta = (
-        (total if jnp.ndim(decay) else total.sum()).astype(jnp.result_type(decay))
-        for total, decay in zip(sums, (alpha, beta), strict=True)
-    )
-    return g_alpha, g_beta, g_x
+    return *_of_decays(sums, (alpha, beta)), g_x
 
 
 spikes.defvjp(_forward, _backward)
@@ -111,50 +107,57 @@ def scaled_spikes(
     On NVIDIA GPUs one kernel reads x and `added` as they are, and rounds nothing in between;
     elsewhere the current is written out. Arguments as in `spikes`, factor and shift [C].
     """
-    return _scaled(threshold, surrogate, width, detach, mesh, alpha, beta, factor, shift, x, added)
-
-
-def _scaled(threshold, surrogate, width, detach, mesh, *given):
-    def plain(alpha, beta, factor, shift, x, added):
-        y = scaled.current(x, factor, shift, added)
-        return spikes(alpha, beta, y, threshold, surrogate, width, detach)
+    plain = functools.partial(_written_out, threshold, surrogate, width, detach)
 
     def own(alpha, beta, factor, shift, x, added):
-        more = {"scale": (factor, shift), "added": () if added is None else (added,)}
-        return kernel.forward(mesh, alpha, beta, x, threshold, **more)
+        return kernel.forward(mesh, alpha, beta, x, threshold, **_told(factor, shift, added))
 
-    cuda = {"cuda": own} if _runs(mesh, given[4]) else {}
-    return lax.platform_dependent(*given, default=plain, **cuda)
+    cuda = {"cuda": own} if _runs(mesh, x) else {}
+    return lax.platform_dependent(alpha, beta, factor, shift, x, added, default=plain, **cuda)
+
+
+def _written_out(threshold, surrogate, width, detach, alpha, beta, factor, shift, x, added):
+    y = scaled.current(x, factor, shift, added)
+    return spikes(alpha, beta, y, threshold, surrogate, width, detach)
+
+
+def _told(factor, shift, added):
+    """What the kernels are told of the current."""
+    return {"scale": (factor, shift), "added": () if added is None else (added,)}
 
 
 def _scaled_forward(alpha, beta, factor, shift, x, added, *options):
-    return scaled_spikes(alpha, beta, factor, shift, x, added, *options), (
-        alpha, beta, factor, shift, x, added,
-    )  # fmt: skip
+    given = alpha, beta, factor, shift, x, added
+    return scaled_spikes(*given, *options), given
 
 
 def _scaled_backward(threshold, surrogate, width, detach, mesh, given, gradient):
     def plain(gradient, *given):
-        pull = functools.partial(_scaled, threshold, surrogate, width, detach, None)
-        return jax.vjp(pull, *given)[1](gradient)
+        form = functools.partial(_written_out, threshold, surrogate, width, detach)
+        return jax.vjp(form, *given)[1](gradient)
 
     def own(gradient, alpha, beta, factor, shift, x, added):
-        more = {"scale": (factor, shift), "added": () if added is None else (added,)}
         g_current, *sums = kernel.backward(
-            mesh, alpha, beta, x, gradient, threshold, surrogate, width, detach, **more
-        )
-        g_alpha, g_beta = (
-            (total if jnp.ndim(decay) else total.sum()).astype(jnp.result_type(decay))
-            for total, decay in zip(sums[:2], (alpha, beta), strict=True)
-        )
+            mesh, alpha, beta, x, gradient, threshold, surrogate, width, detach,
+            **_told(factor, shift, added),
+        )  # fmt: skip
         g_x = (factor * g_current.astype(factor.dtype)).astype(x.dtype)
-        return g_alpha, g_beta, *sums[2:], g_x, None if added is None else g_current
+        g_added = None if added is None else g_current
+        return *_of_decays(sums[:2], (alpha, beta)), *sums[2:], g_x, g_added
 
     cuda = {"cuda": own} if _runs(mesh, given[4]) else {}
     return lax.platform_dependent(gradient, *given, default=plain, **cuda)
 
 
 scaled_spikes.defvjp(_scaled_forward, _scaled_backward)
+
+
+def _of_decays(sums, decays):
+    """Gradients of decays, scalars or [C], from their sums [C]."""
+    return (
+        (total if jnp.ndim(decay) else total.sum()).astype(jnp.result_type(decay))
+        for total, decay in zip(sums, decays, strict=True)
+    )
 
 
 def _runs(mesh, x):

@@ -31,6 +31,10 @@ class Scaled:
     def dtype(self):
         return self.x.dtype
 
+    def astype(self, dtype):
+        """With x in another dtype, which is that of what it stands for."""
+        return replace(self, x=self.x.astype(dtype))
+
     def __add__(self, other):
         other = written(other)
         return replace(self, added=other if self.added is None else self.added + other)

@@ -76,7 +76,7 @@ def _count(jobs):
 def _convert_parts(source, settings, partial, jobs, crashed, workers):
     """Convert parts in as many processes as there are cores; shows how far it is."""
     for left in partial.glob("*.now"):
-        left.unlink(missing_ok=True)
+        left.unlink()
     # A few parts are done in this process, unless their decoder could end it.
     few = len(jobs) <= 2 and not any(row.reader in UNSAFE for *_, rows in jobs for row in rows)
     run = joblib.Parallel(
