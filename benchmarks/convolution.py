@@ -9,14 +9,13 @@ shape, the machine and the compiler, so look again after an upgrade of jax.
 import argparse
 import collections
 import functools
+import math
 
-import flax.linen as nn
 import jax
 import measure
 from jax_worker import Events, Step
 from step import CASES
 
-from dalif_jax.analysis import summary
 from dalif_jax.ops import convolution, products
 
 
@@ -38,19 +37,10 @@ def shapes_of(network, timesteps, size, channels, classes, batch):
     side = (Events if network == "vgg11" else Step)(spec)
     side.build()
     found = collections.Counter()
-
-    def watch(call, args, kwargs, context):
-        out, module = call(*args, **kwargs), context.module
-        if isinstance(module, nn.Conv) and context.method_name == "__call__":
-            kernel = module.variables["params"]["kernel"].shape
-            images = args[0].size // (args[0].shape[-3] * args[0].shape[-2] * args[0].shape[-1])
-            stride = args[0].shape[-2] // out.shape[-2]
-            padding = ((kernel[0] // 2,) * 2, (kernel[1] // 2,) * 2)
-            found[(images, *args[0].shape[-3:]), kernel, (stride, stride), padding] += 1
-        return out
-
-    with summary.watching(watch):
-        jax.eval_shape(side.forward)
+    for x, out, kernel in side.convolutions():
+        stride = x[-2] // out[-2]
+        padding = ((kernel[0] // 2,) * 2, (kernel[1] // 2,) * 2)
+        found[(math.prod(x[:-3]), *x[-3:]), kernel, (stride, stride), padding] += 1
     return found
 
 

@@ -1,5 +1,6 @@
 """dalif_jax under the driver's commands; see worker.py and measure.py."""
 
+import math
 import os
 import time
 
@@ -123,22 +124,27 @@ class Step(Side):
         and one that uses it, read the output twice and write spikes, then read output and gradient
         twice and write one gradient.
         """
+        flops = numbers = 0
+        for i, (x, out, (kh, kw, channels, _)) in enumerate(self.convolutions()):
+            read, written = math.prod(x), math.prod(out)
+            flops += 2 * written * kh * kw * channels * (3 if i else 2)
+            numbers += (3 if i else 2) * read + 11 * written
+        return {"flops": flops, "bytes": 4 * numbers}
+
+    def convolutions(self):
+        """[(x's shape, the output's, the kernel's)] of the training pass, in order, by tracing."""
         shapes = []
 
         def watch(call, args, kwargs, context):
             out = call(*args, **kwargs)
             if isinstance(context.module, nn.Conv) and context.method_name == "__call__":
                 kernel = context.module.variables["params"]["kernel"].shape
-                shapes.append((args[0].size, out.size, kernel))
+                shapes.append((args[0].shape, out.shape, kernel))
             return out
 
         with summary.watching(watch):
             jax.eval_shape(self.forward)
-        flops = numbers = 0
-        for i, (read, written, (kh, kw, channels, _)) in enumerate(shapes):
-            flops += 2 * written * kh * kw * channels * (3 if i else 2)
-            numbers += (3 if i else 2) * read + 11 * written
-        return {"flops": flops, "bytes": 4 * numbers}
+        return shapes
 
     def forward(self):
         """The training pass, on a batch of examples as they reach the network."""
