@@ -152,7 +152,7 @@ def page():
         MEASURED.format(
             epochs=one[0]["epochs"], seeds=len(one),
             command="`python -m ablations.systems --config configs/digits.py --workdir runs/systems"
-            f" --config.epochs={one[0]['epochs']}`",
+            f" --systems {','.join(found)} --config.epochs={one[0]['epochs']}`",
         )
     )  # fmt: skip
     lines += table(
