@@ -62,7 +62,7 @@ def step(result):
     rows = []
     for record in result["records"]:
         spec, sides = record["spec"], record["sides"]
-        theirs = min(s["median_s"] for name, s in sides.items() if name != "ours")
+        theirs = min(s["median_s"] for name, s in sides.items() if not name.startswith("ours"))
         for name, side in sides.items():
             ratio = f"{theirs / side['median_s']:.2f}x" if name == "ours" else ""
             floor = record.get("floor_s")
@@ -92,7 +92,7 @@ def inference(result):
     rows = []
     for record in result["records"]:
         spec, sides = record["spec"], record["sides"]
-        theirs = min(s["median_s"] for name, s in sides.items() if name != "ours")
+        theirs = min(s["median_s"] for name, s in sides.items() if not name.startswith("ours"))
         one = spec["task"] == "latency"
         for name, side in sides.items():
             seconds = side["median_s"]
@@ -134,12 +134,13 @@ def models(result):
 
 
 def convolution(result):
-    forms = ("compiler", "products", "patches", "shifted")
+    forms = ("compiler", "products", "written", "patches", "shifted", "turned")
     product = f"{result['product_gflops']:.0f}"
-    rows = [("a product of 2048 x 2048 matrices", "", product, "", "", "", "")]
+    rows = [("a product of 2048 x 2048 matrices", "", product, *[""] * len(forms))]
     for record in result["records"]:
         images, side, _, channels = record["x"]
-        kernel, used, gflops = record["kernel"], record["in_use"], record["form_gflops"]
+        kernel, used = record["kernel"], record["in_use"].removesuffix("_input")
+        gflops = {k.removesuffix("_input"): v for k, v in record["form_gflops"].items()}
         shape = f"{images} x {side}x{side}, {channels} to {kernel[3]}, {kernel[0]}x{kernel[1]}"
         where = ", ".join(f"{count} in {name}" for name, count in record["networks"])
         rows.append((

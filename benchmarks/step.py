@@ -59,6 +59,8 @@ def contenders(spec, gpu):
     """{name: (spec, whether it is ours)}: both memory layouts, the same neuron and the simpler, and
     both in torch.compile, with SpikingJelly and as a plain loop over time."""
     out = {"ours": (spec, True)}
+    if not gpu:  # beside the table's precision, in no ratio
+        out["ours in bfloat16"] = (spec | {"dtype": "bfloat16"}, True)
     if gpu:
         out["ours pallas"] = (spec | {"config": {"kernel": "pallas"}}, True)
     for neuron in ("dalif", "plif"):

@@ -27,17 +27,22 @@ def gradients(form, g, x, weights, strides, padding):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("numbers", [8, 2**20])
-def test_products_are_the_convolution_and_so_are_their_gradients(x64, monkeypatch, shape, numbers):
+@pytest.mark.parametrize("size", [64, 2**22])
+def test_products_are_the_convolution_and_so_are_their_gradients(x64, monkeypatch, shape, size):
     """In bands of few rows and of all."""
-    monkeypatch.setattr(products, "NUMBERS", numbers)
+    monkeypatch.setattr(products, "BYTES", size)
     x, weights, *rest = given = arguments(*shape)
     g = jnp.asarray(np.random.default_rng(1).normal(size=convolution.compiler(*given).shape))
     expected = gradients(convolution.compiler, g, *given)
     for form in (products.products, convolution.convolve):
         for a, b in zip(gradients(form, g, *given), expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
-    forms = (products.patches,) + (products.shifted,) * (rest[0] == (1, 1))
+    np.testing.assert_allclose(products.written(*given), expected[0], rtol=0, atol=1e-12)
+    forms = (products.patches, products.turned)
+    if rest[0] == (1, 1):
+        forms += (products.shifted,)
+        found = products.written_input(x, weights, g, *rest)
+        np.testing.assert_allclose(found, expected[1], rtol=0, atol=1e-12)
     for form in forms:
         found = form(x, g, weights.shape[:2], *rest)
         np.testing.assert_allclose(found, expected[2], rtol=0, atol=1e-12)
@@ -50,7 +55,7 @@ def test_any_padding(x64, padding):
         size=convolution.compiler(x, weights, strides, padding).shape
     ))  # fmt: skip
     expected = gradients(convolution.compiler, g, x, weights, strides, padding)
-    for form in (products.shifted, products.patches):
+    for form in (products.shifted, products.patches, products.turned):
         found = form(x, g, weights.shape[:2], strides, padding)
         np.testing.assert_allclose(found, expected[2], rtol=0, atol=1e-12)
     for a, b in zip(
@@ -63,9 +68,27 @@ def test_sums_of_bfloat16_are_float32():
     x, _, strides, padding = arguments(16, 16, 3, 1, 1)
     x, g = (jnp.abs(v).astype(jnp.bfloat16) for v in (x, x[..., :3]))
     exact = products.shifted(*(v.astype(jnp.float32) for v in (x, g)), (3, 3), strides, padding)
-    for form in (products.shifted, products.patches):
+    for form in (products.shifted, products.patches, products.turned):
         found = form(x, g, (3, 3), strides, padding)
         np.testing.assert_allclose(found, exact, rtol=1e-5)
+
+
+@pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 1), (2, 0)), ((3, 3), (3, 3))])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_bfloat16_is_rounded_once(padding, stride):
+    """Each of the three is what float32 gives of the same numbers, rounded to 16 bits."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(3, 8, 6, 16)), jnp.bfloat16)
+    weights = jnp.asarray(rng.normal(size=(3, 3, 16, 5)), jnp.bfloat16)
+    given = x, weights, (stride, stride), padding
+    wide = (*(v.astype(jnp.float32) for v in given[:2]), *given[2:])
+    y = convolution.compiler(*wide)
+    g = jnp.asarray(rng.normal(size=y.shape), jnp.bfloat16)
+    expected = gradients(convolution.compiler, g.astype(jnp.float32), *wide)
+    found = gradients(convolution.convolve, g, *given)
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == jnp.bfloat16
+        np.testing.assert_allclose(a.astype(jnp.float32), b, rtol=2**-8, atol=1e-4)
 
 
 # images, side, channels in and out, kernel, stride.
@@ -93,6 +116,8 @@ def test_the_form_is_chosen_by_the_shape(case, forward, weight):
     padding = ((kernel // 2,) * 2,) * 2
     assert convolution.forward_form(*given, padding).__name__ == forward
     assert convolution.weight_form(*given, padding).__name__ == weight
+    short = convolution.forward_form(*given, padding, jnp.bfloat16)
+    assert short == (products.products if kernel == 1 else products.written)
 
 
 def test_other_platforms_keep_the_compilers_form():

@@ -11,6 +11,7 @@ import functools
 import math
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
@@ -48,10 +49,12 @@ def convolve(
     return checkpoint_name(y, CONVOLUTIONS)
 
 
-def forward_form(x_shape, kernel_shape, strides, padding):
-    """compiler or products.products: the faster on a CPU."""
+def forward_form(x_shape, kernel_shape, strides, padding, dtype=jnp.float32):
+    """compiler, products.products or .written: the fastest on a CPU."""
     if kernel_shape[:2] == (1, 1):
         return compiler if any(map(any, padding)) else products.products
+    if _short(dtype):
+        return products.written
     size = products.output_size(x_shape, kernel_shape, strides, padding)
     if max(size) <= 2:
         return products.products
@@ -61,32 +64,47 @@ def forward_form(x_shape, kernel_shape, strides, padding):
     return products.products if min(kernel_shape[2:]) >= channels else compiler
 
 
-def input_form(x_shape, kernel_shape, strides, padding):
-    """compiler or products.products, differentiated: the faster on a CPU for the input's
-    gradient."""
+def input_form(x_shape, kernel_shape, strides, padding, dtype=jnp.float32):
+    """compiler, products.products, both to be differentiated, or products.written_input: the
+    fastest on a CPU for the input's gradient."""
     # A stride leaves the compiler holes to multiply.
     if max(strides) > 1 and min(kernel_shape[2:]) >= 64:
         return products.products
-    return forward_form(x_shape, kernel_shape, strides, padding)
+    if _short(dtype) and kernel_shape[:2] != (1, 1):
+        if math.prod(kernel_shape) > math.prod(x_shape):  # turning it round costs more than it
+            return products.products
+        within = all(max(pad) < k for pad, k in zip(padding, kernel_shape, strict=False))
+        return products.written_input if max(strides) == 1 and within else compiler
+    return forward_form(x_shape, kernel_shape, strides, padding, dtype)
 
 
-def weight_form(x_shape, kernel_shape, strides, padding):
-    """compiler, or products.shifted or .patches: the faster on a CPU for the kernel's gradient."""
+def weight_form(x_shape, kernel_shape, strides, padding, dtype=jnp.float32):
+    """compiler, or products.shifted, .patches or .turned: the fastest on a CPU for the kernel's
+    gradient."""
     if kernel_shape[:2] == (1, 1):
-        return forward_form(x_shape, kernel_shape, strides, padding)
+        return forward_form(x_shape, kernel_shape, strides, padding, dtype)
     if kernel_shape[2] < 16:  # written out they are few, but for a large kernel's
         return products.patches if max(kernel_shape[:2]) <= 3 else compiler
+    if _short(dtype) and kernel_shape[3] >= 128:
+        return products.turned
     if tuple(strides) == (1, 1):
         size = products.output_size(x_shape, kernel_shape, strides, padding)
-        return products.products if max(size) <= 2 else products.shifted
+        small = max(size) <= 2 and not _short(dtype)
+        return products.products if small else products.shifted
     return products.patches if kernel_shape[2] >= 64 else compiler
+
+
+def _short(dtype):
+    """Of 16 bits: in products some CPUs are twice as fast with them, the compiler's convolutions
+    are not."""
+    return jnp.dtype(dtype).itemsize == 2
 
 
 # A custom derivative: each of the three has a form of its own, and differentiating through
 # `platform_dependent` would keep the intermediates of all.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(x, kernel, strides, padding):
-    form = forward_form(x.shape, kernel.shape, strides, padding)
+    form = forward_form(x.shape, kernel.shape, strides, padding, x.dtype)
     return _where(form, compiler, x, kernel, strides=strides, padding=padding)
 
 
@@ -97,7 +115,7 @@ def _forward(x, kernel, strides, padding):
 def _backward(strides, padding, residuals, gradient):
     x, kernel = residuals
     told = {"strides": strides, "padding": padding}
-    shapes = x.shape, kernel.shape, strides, padding
+    shapes = x.shape, kernel.shape, strides, padding, x.dtype
     own = weight_form(*shapes)
 
     def transposed(form, place):
@@ -112,7 +130,10 @@ def _backward(strides, padding, residuals, gradient):
         return own(x, gradient, kernel.shape[:2], **told).astype(kernel.dtype)
 
     default = [transposed(compiler, place) for place in (0, 1)]
-    first = {compiler: default[0], products.products: transposed(products.products, 0)}
+    first = {
+        compiler: default[0], products.products: transposed(products.products, 0),
+        products.written_input: products.written_input,
+    }  # fmt: skip
     second = {compiler: default[1], products.products: transposed(products.products, 1)}
     chosen = first[input_form(*shapes)], second.get(own, of_kernel)
     return tuple(

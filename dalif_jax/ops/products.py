@@ -7,9 +7,9 @@ bands, not images: the batch stays whole, and over devices divided as it is.
 import jax.numpy as jnp
 from jax import lax
 
-# Numbers in a band of a map and of what it is multiplied with: 4 MiB. Twice and half were slower on
-# most maps (benchmarks/convolution.py).
-NUMBERS = 2**20
+# Bytes of a band of a map and of what it is multiplied with. Twice and half were slower on most maps
+# (benchmarks/convolution.py).
+BYTES = 2**22
 
 
 def output_size(x_shape, kernel_shape, strides, padding):
@@ -36,6 +36,40 @@ def products(x, kernel, strides, padding):
             pads = ((0, 0), to_rows, to_columns, (0, 0))
             total += jnp.pad(jnp.einsum("nhwc,co->nhwo", part, kernel[i, j]), pads)
     return total
+
+
+def written(x, kernel, strides, padding):
+    """One product, of what the kernel meets at each position written out, in bands: for numbers of
+    16 bits, whose products some CPUs make at twice the speed, and their compilers no
+    convolutions."""
+    kh, kw, C, outputs = kernel.shape
+    N = x.shape[0]
+    height, width = output_size(x.shape, kernel.shape, strides, padding)
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    matrix = kernel.reshape(-1, outputs)
+
+    def of(x, rows):
+        met = jnp.concatenate(_met(x, (kh, kw), strides, rows, width), -1)
+        y = jnp.matmul(met.reshape(-1, kh * kw * C), matrix, preferred_element_type=_wide(x.dtype))
+        return y.astype(x.dtype).reshape(N, rows, width, outputs)
+
+    rows = _rows(height, N * width * kh * kw * C * x.dtype.itemsize)
+    if rows == height:
+        return of(x, rows)
+
+    def body(band, y):
+        part = of(_band(x, band, rows, kh, strides[0]), rows)
+        return lax.dynamic_update_slice_in_dim(y, part, band * rows, 1)
+
+    y = jnp.zeros((N, height, width, outputs), x.dtype)
+    return lax.fori_loop(0, height // rows, body, y)
+
+
+def written_input(x, kernel, gradient, strides, padding):
+    """The gradient of x of a convolution with strides of 1: that of its output, [N, H', W', O],
+    convolved with the kernel turned round."""
+    edges = ((k - 1 - a, k - 1 - b) for k, (a, b) in zip(kernel.shape[:2], padding, strict=True))
+    return written(gradient, kernel[::-1, ::-1].swapaxes(2, 3), strides, tuple(edges))
 
 
 def _reach(offset, size, out, stride, pad):
@@ -76,7 +110,8 @@ def shifted(x, gradient, size, strides, padding):
         left = (x[:, i : i + rows].reshape(-1, C) for i in range(kh))
         return jnp.stack([_product(part, right) for part in left])
 
-    total = _bands(of, x, gradient, kh, 1, N * columns * (C + kw * outputs), (kh, C, kw * outputs))
+    bytes_ = N * columns * (C + kw * outputs) * x.dtype.itemsize
+    total = _bands(of, x, gradient, kh, 1, bytes_, (kh, C, kw * outputs))
     return total.reshape(kh, C, kw, outputs).swapaxes(1, 2)
 
 
@@ -85,37 +120,78 @@ def patches(x, gradient, size, strides, padding):
     channels. Any strides."""
     kh, kw = size
     N, _, width, outputs = gradient.shape
-    C, (down, across) = x.shape[3], strides
+    C = x.shape[3]
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
 
     def of(x, gradient, rows):
-        met = [
-            x[:, i : i + down * (rows - 1) + 1 : down, j : j + across * (width - 1) + 1 : across]
-            for i in range(kh)
-            for j in range(kw)
-        ]
-        return _product(
-            jnp.concatenate(met, -1).reshape(-1, kh * kw * C), gradient.reshape(-1, outputs)
-        )
+        met = jnp.concatenate(_met(x, size, strides, rows, width), -1)
+        return _product(met.reshape(-1, kh * kw * C), gradient.reshape(-1, outputs))
 
-    numbers = N * width * (kh * kw * C + outputs)
-    total = _bands(of, x, gradient, kh, down, numbers, (kh * kw * C, outputs))
+    bytes_ = N * width * (kh * kw * C + outputs) * x.dtype.itemsize
+    total = _bands(of, x, gradient, kh, strides[0], bytes_, (kh * kw * C, outputs))
     return total.reshape(kh, kw, C, outputs)
 
 
-def _bands(of, x, gradient, kh, stride, numbers, shape):
-    """The sum of of(rows of x, rows of gradient, rows) over bands; `numbers` are what is multiplied
+def turned(x, gradient, size, strides, padding):
+    """The same in a product for each of the kernel's positions, of x turned to have its channels
+    first: products of 16 bits want that what they sum over lies together. Any strides."""
+    kh, kw = size
+    N, _, width, outputs = gradient.shape
+    C = x.shape[3]
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+
+    def of(x, gradient, rows):
+        # Behind a barrier, or the compiler hands the products what is not turned.
+        x = lax.optimization_barrier(x.transpose(3, 0, 1, 2))
+        right = gradient.reshape(-1, outputs)
+        met = _met(x, size, strides, rows, width, 2)
+        left = (lax.optimization_barrier(part.reshape(C, -1)) for part in met)
+        wide = _wide(x.dtype)
+        return jnp.stack([jnp.matmul(part, right, preferred_element_type=wide) for part in left])
+
+    bytes_ = N * width * (kh * kw * C + outputs) * x.dtype.itemsize
+    total = _bands(of, x, gradient, kh, strides[0], bytes_, (kh * kw, C, outputs))
+    return total.reshape(kh, kw, C, outputs)
+
+
+def _met(x, size, strides, rows, width, axis=1):
+    """What each position of a kernel meets in a padded band for `rows` rows of output: a list, row
+    by row; the band's height lies on `axis`, its width behind it."""
+    (kh, kw), (down, across) = size, strides
+
+    def reach(first, stride, count):
+        return slice(first, first + stride * (count - 1) + 1, stride)
+
+    before = (slice(None),) * axis
+    return [
+        x[(*before, reach(i, down, rows), reach(j, across, width))]
+        for i in range(kh)
+        for j in range(kw)
+    ]
+
+
+def _band(x, band, rows, kh, stride):
+    """The rows of a padded map that band number `band` of the output meets."""
+    return lax.dynamic_slice_in_dim(x, band * rows * stride, stride * (rows - 1) + kh, 1)
+
+
+def _rows(height, bytes_):
+    """Rows of a band: as many as fit, at `bytes_` each, of those that divide the height."""
+    fit = [r for r in range(1, height + 1) if height % r == 0 and r * bytes_ <= BYTES]
+    return max(fit, default=1)
+
+
+def _bands(of, x, gradient, kh, stride, bytes_, shape):
+    """The sum of of(rows of x, rows of gradient, rows) over bands; `bytes_` are what is multiplied
     for a row, `shape` is that of the result."""
     height = gradient.shape[1]
-    fit = [r for r in range(1, height + 1) if height % r == 0 and r * numbers <= NUMBERS]
-    rows = max(fit, default=1)
+    rows = _rows(height, bytes_)
     if rows == height:
         return of(x, gradient, rows)
 
     def body(band, total):
-        first = band * rows
-        met = lax.dynamic_slice_in_dim(x, stride * first, stride * (rows - 1) + kh, 1)
-        return total + of(met, lax.dynamic_slice_in_dim(gradient, first, rows, 1), rows)
+        met = _band(x, band, rows, kh, stride)
+        return total + of(met, lax.dynamic_slice_in_dim(gradient, band * rows, rows, 1), rows)
 
     return lax.fori_loop(0, height // rows, body, jnp.zeros(shape, _wide(x.dtype)))
 
