@@ -55,6 +55,19 @@ def test_padding_one_at_stride_two_is_not_same():
     assert y[0, 0, 2, 2, 0] == x[0, 0, 3:6, 3:6].sum()
 
 
+@pytest.mark.parametrize(("size", "window"), [((6, 4), 2), ((7, 5), 2), ((9, 8), 4)])
+def test_average_pools_side_by_side_are_plain_means(x64, size, window):
+    """What does not fill a window at the right and the bottom is left out, as in PyTorch."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, *size, 5)))
+    y, pull = jax.vjp(lambda x: networks.AveragePool(window, window).apply({}, x), x)
+    flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+    pooled = lambda x: nn.avg_pool(flat(x), (window,) * 2, (window,) * 2)  # noqa: E731
+    expected, expected_pull = jax.vjp(pooled, x)
+    np.testing.assert_allclose(flat(y), expected, rtol=0, atol=1e-14)
+    found = pull(jnp.cos(y)), expected_pull(jnp.cos(expected))
+    np.testing.assert_allclose(*found, rtol=0, atol=1e-14)
+
+
 def test_padded_average_pool_counts_its_padding():
     """ImageNet's AvgPool(3, 2, 1): the corner window holds 4 pixels and divides by 9."""
     x = jnp.ones((1, 2, 6, 6, 1))
