@@ -219,6 +219,30 @@ def test_optimizers_of_adam_s_kind(name):
     assert change["stem0_conv/kernel"] == pytest.approx(-0.1 - decay, rel=1e-5)
 
 
+def test_muon_turns_the_kernels_momentum_orthogonal():
+    """All directions of a kernel's matrix [k k C, O] move nearly as far (five iterations of
+    Newton and Schulz leave 0.7 to 1.2), 0.2 sqrt(longer side) times the rate; all else as Adam."""
+    settings = base()
+    settings.update({"optimizer": "muon", "weight_decay": 0.5, "learning_rate": 0.1})
+    optimizer = training.make_optimizer(settings, lambda step: 0.1)
+    draw = np.random.default_rng(0)
+    shapes = {
+        "conv": {"kernel": (3, 3, 4, 8)}, "head": {"kernel": (8, 10)}, "norm": {"scale": (8,)}
+    }  # fmt: skip
+    params, grads = (
+        {k: {n: draw.normal(size=s) for n, s in v.items()} for k, v in shapes.items()}
+        for _ in range(2)
+    )
+    change, _ = optimizer.update(grads, optimizer.init(params), params)
+    for name in ("conv", "head"):
+        change[name]["kernel"] += 0.05 * params[name]["kernel"]  # weights alone decay
+    directions = np.linalg.svd(change["conv"]["kernel"].reshape(36, 8), compute_uv=False)
+    assert np.all((directions / (0.1 * 0.2 * 6) > 0.6) & (directions / (0.1 * 0.2 * 6) < 1.3))
+    for layer, name in (("head", "kernel"), ("norm", "scale")):
+        expected = -0.1 * np.sign(grads[layer][name])
+        np.testing.assert_allclose(change[layer][name], expected, rtol=1e-3)
+
+
 def schedule_of(**keys):
     settings = base()
     settings.update({"learning_rate": 0.1, "epochs": 200} | keys)

@@ -88,9 +88,12 @@ EFFECTS = {
     "schedule_factor": (
         lambda c, _: c.schedule in ("step", "plateau"), "only step and plateau fall by a factor",
     ),
-    "momentum": (lambda c, _: c.optimizer == "sgd", "Adam's kind has its own averages"),
+    "momentum": (
+        lambda c, _: c.optimizer in ("sgd", "muon"), "Adam's kind has its own averages"
+    ),
     "nesterov": (
-        lambda c, _: c.momentum > 0 and c.optimizer == "sgd", "momentum is 0, or not SGD's"
+        lambda c, _: c.momentum > 0 and c.optimizer in ("sgd", "muon"),
+        "momentum is 0, or neither SGD's nor Muon's",
     ),
     "weight_decay_all": (lambda c, _: c.weight_decay > 0, "weight_decay is 0"),
     "crop_padding": (lambda c, _: _augments(c, "crop"), "'crop' is not in augment"),

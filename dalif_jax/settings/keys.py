@@ -10,7 +10,7 @@ from ml_collections.config_dict import placeholder
 # The schedules that are followed for `schedule_epochs` at a time, and all of them.
 PERIODIC = ("step", "cosine_past_end", "plateau")
 SCHEDULES = ("cosine", "onecycle", "constant", *PERIODIC)
-OPTIMIZERS = ("sgd", "adam", "adamw", "amsgrad")
+OPTIMIZERS = ("sgd", "adam", "adamw", "amsgrad", "muon")
 # What research changes: each is a key that names one of a table.
 PIECES = ("model", "neuron", "norm", "attention", "loss")
 
@@ -73,7 +73,8 @@ def get_config():
     config.init_from = ""
 
     # The schedule and the optimizer: SGD (paper, IV-A2).
-    config.optimizer = "sgd"  # sgd, adam, adamw, amsgrad
+    config.optimizer = "sgd"  # sgd, adam, adamw, amsgrad; muon: of convolutions' kernels,
+    #                            all else by Adam at the same rate
     config.epochs = 1000
     config.batch_size = 128  # of a step, over all devices
     config.accumulate = 1  # parts of a batch worked through one by one, where it does not fit

@@ -70,8 +70,11 @@ def weights_only(params):
 
 
 def make_optimizer(config, schedule, numbers=None, steps_per_epoch=1):
-    """SGD with momentum, or one of Adam's kind; weight decay is added to the gradient before, with
-    adamw to the step. With schedule=plateau the rate falls by a factor once `schedule_epochs` + 1
+    """SGD with momentum, one of Adam's kind, or Muon; weight decay is added to the gradient before,
+    with adamw and muon to the step. Muon (Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982, for
+    its scale) makes the momentum of a convolution's kernel, [k k C, O], orthogonal; 0.2 times the
+    root of its longer side it moves as far as Adam, which has all other parameters, does at the
+    same rate. With schedule=plateau the rate falls by a factor once `schedule_epochs` + 1
     epochs in a row have not lowered the training loss by a ten thousandth, as PyTorch's does.
 
     Args:
@@ -85,6 +88,16 @@ def make_optimizer(config, schedule, numbers=None, steps_per_epoch=1):
     mask = None if config.weight_decay_all else decayed
     if config.optimizer == "adamw":
         steps = [optax.adamw(schedule, weight_decay=config.weight_decay, mask=mask)]
+    elif config.optimizer == "muon":
+        steps = [
+            optax.contrib.muon(
+                1.0, beta=config.momentum, nesterov=config.nesterov, consistent_rms=0.2,
+                muon_weight_dimension_numbers=_matrices,
+            ),
+            # Its own decay asks for a mask of parts of the parameters.
+            optax.add_decayed_weights(-config.weight_decay, mask),
+            optax.scale_by_schedule(schedule),
+        ]  # fmt: skip
     else:
         if config.optimizer == "sgd":
             step = optax.sgd(schedule, momentum=config.momentum, nesterov=config.nesterov)
@@ -107,6 +120,12 @@ def make_optimizer(config, schedule, numbers=None, steps_per_epoch=1):
             )
         )  # fmt: skip
     return optax.with_extra_args_support(optax.chain(*steps))
+
+
+def _matrices(params):
+    """How Muon sees each parameter: a convolution's kernel as a matrix [k k C, O], others not."""
+    matrix = optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
+    return jax.tree.map(lambda p: matrix if p.ndim == 4 else None, params)
 
 
 def fallen(opt_state):
