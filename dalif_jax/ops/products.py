@@ -7,8 +7,8 @@ bands, not images: the batch stays whole, and over devices divided as it is.
 import jax.numpy as jnp
 from jax import lax
 
-# Bytes of a band of a map and of what it is multiplied with. Twice and half were slower on most maps
-# (benchmarks/convolution.py).
+# Bytes of a band of a map and of what it is multiplied with. Twice and half were slower on most
+# maps (benchmarks/convolution.py).
 BYTES = 2**22
 
 

@@ -71,11 +71,13 @@ def weights_only(params):
 
 def make_optimizer(config, schedule, numbers=None, steps_per_epoch=1):
     """SGD with momentum, one of Adam's kind, or Muon; weight decay is added to the gradient before,
-    with adamw and muon to the step. Muon (Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982, for
-    its scale) makes the momentum of a convolution's kernel, [k k C, O], orthogonal; 0.2 times the
-    root of its longer side it moves as far as Adam, which has all other parameters, does at the
-    same rate. With schedule=plateau the rate falls by a factor once `schedule_epochs` + 1
-    epochs in a row have not lowered the training loss by a ten thousandth, as PyTorch's does.
+    with adamw and muon to the step. With schedule=plateau the rate falls by a factor once
+    `schedule_epochs` + 1 epochs in a row have not lowered the training loss by a ten thousandth, as
+    PyTorch's does.
+
+    Muon (Jordan et al. 2024; its scale as Liu et al., arXiv 2502.16982) makes the momentum of a
+    convolution's kernel, as a matrix [k k C, O], orthogonal: 0.2 times the root of the longer side
+    of it moves as far as Adam would at the same rate. All other parameters are Adam's.
 
     Args:
       numbers: {layer: {name: neurons.Number}}, whose learning rates and decay are as each says.
