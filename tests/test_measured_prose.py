@@ -88,6 +88,13 @@ def inference(task):
     return span(ratios, 2)
 
 
+def short(name, task=None):
+    """How many times as fast ours is in bfloat16 as in float32, by network."""
+    rows = [r for r in bench(name) if task in (None, r["spec"].get("task"))]
+    sides = [{k: v["median_s"] for k, v in r["sides"].items()} for r in rows]
+    return span((s["ours"] / s["ours in bfloat16"] for s in sides), 2)
+
+
 def compiled(key, one, other, **where):
     """Ratios of a figure between two forms of the same step on one H200."""
     rows = [r for r in bench("compiled_h200") if r["name"].split()[0] != "neuron"]
@@ -143,6 +150,11 @@ SAID = [
      lambda: convolving("theirs")),
     ("benchmarks/README.md", "one timestep {}x", lambda: inference("latency")),
     ("benchmarks/README.md", "whole batches {}x.", lambda: inference("throughput")),
+    ("benchmarks/README.md", "dtype=bfloat16`: a step {} times", lambda: short("step_cpu")),
+    ("benchmarks/README.md", "times as fast, one timestep {},",
+     lambda: short("inference_cpu", "latency")),
+    ("benchmarks/README.md", "whole batches {}. Its",
+     lambda: short("inference_cpu", "throughput")),
     ("benchmarks/README.md", "and {} times the scan", lambda: neurons(lambda r: times(r, "scan"))),
     ("benchmarks/README.md", "{}x its simpler PLIF", lambda: step("plif")),
     ("benchmarks/README.md", "peak {} of without",

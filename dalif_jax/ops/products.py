@@ -1,8 +1,11 @@
 """Convolutions and their weight gradients as sums of matrix products, for CPUs.
 
-What a product reads is cut from a map in bands of rows, so that all of it lies in a core's cache;
-bands, not images: the batch stays whole, and over devices divided as it is.
+What a product reads is cut from a map in bands of rows, so that all of it lies in a core's cache,
+and where a row of the whole batch does not, of a part of its images. Every device's images are in
+every band: the batch stays divided as it is.
 """
+
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -51,18 +54,18 @@ def written(x, kernel, strides, padding):
     def of(x, rows):
         met = jnp.concatenate(_met(x, (kh, kw), strides, rows, width), -1)
         y = jnp.matmul(met.reshape(-1, kh * kw * C), matrix, preferred_element_type=_wide(x.dtype))
-        return y.astype(x.dtype).reshape(N, rows, width, outputs)
+        return y.astype(x.dtype).reshape(-1, rows, width, outputs)
 
-    rows = _rows(height, N * width * kh * kw * C * x.dtype.itemsize)
-    if rows == height:
-        return of(x, rows)
+    bands = _divided(N, height, width * kh * kw * C * x.dtype.itemsize)
+    if bands.count == 1:
+        return of(x, height)
 
     def body(band, y):
-        part = of(_band(x, band, rows, kh, strides[0]), rows)
-        return lax.dynamic_update_slice_in_dim(y, part, band * rows, 1)
+        part = of(bands.of(x, band, kh, strides[0]), bands.rows)
+        return bands.put(y, part, band)
 
     y = jnp.zeros((N, height, width, outputs), x.dtype)
-    return lax.fori_loop(0, height // rows, body, y)
+    return lax.fori_loop(0, bands.count, body, y)
 
 
 def written_input(x, kernel, gradient, strides, padding):
@@ -98,7 +101,7 @@ def shifted(x, gradient, size, strides, padding):
     kh, kw = size
     (top, bottom), (left, right) = padding
     outputs = gradient.shape[3]
-    N, _, columns, C = x.shape
+    columns, C = x.shape[2:]
     # Column j of the kernel meets gradient[w] at x[w + j - left]; rows of x meet it as they are.
     x = jnp.pad(x, ((0, 0), (top, bottom), (0, 0), (0, 0)))
     edges = ((0, 0, 0), (0, 0, 0), (kw - 1 - left, kw - 1 - right, 0), (0, 0, 0))
@@ -110,7 +113,7 @@ def shifted(x, gradient, size, strides, padding):
         left = (x[:, i : i + rows].reshape(-1, C) for i in range(kh))
         return jnp.stack([_product(part, right) for part in left])
 
-    bytes_ = N * columns * (C + kw * outputs) * x.dtype.itemsize
+    bytes_ = columns * (C + kw * outputs) * x.dtype.itemsize
     total = _bands(of, x, gradient, kh, 1, bytes_, (kh, C, kw * outputs))
     return total.reshape(kh, C, kw, outputs).swapaxes(1, 2)
 
@@ -119,7 +122,7 @@ def patches(x, gradient, size, strides, padding):
     """The same in one product, of what the kernel meets at each position written out: for few
     channels. Any strides."""
     kh, kw = size
-    N, _, width, outputs = gradient.shape
+    width, outputs = gradient.shape[2:]
     C = x.shape[3]
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
 
@@ -127,7 +130,7 @@ def patches(x, gradient, size, strides, padding):
         met = jnp.concatenate(_met(x, size, strides, rows, width), -1)
         return _product(met.reshape(-1, kh * kw * C), gradient.reshape(-1, outputs))
 
-    bytes_ = N * width * (kh * kw * C + outputs) * x.dtype.itemsize
+    bytes_ = width * (kh * kw * C + outputs) * x.dtype.itemsize
     total = _bands(of, x, gradient, kh, strides[0], bytes_, (kh * kw * C, outputs))
     return total.reshape(kh, kw, C, outputs)
 
@@ -136,7 +139,7 @@ def turned(x, gradient, size, strides, padding):
     """The same in a product for each of the kernel's positions, of x turned to have its channels
     first: products of 16 bits want that what they sum over lies together. Any strides."""
     kh, kw = size
-    N, _, width, outputs = gradient.shape
+    width, outputs = gradient.shape[2:]
     C = x.shape[3]
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
 
@@ -149,7 +152,7 @@ def turned(x, gradient, size, strides, padding):
         wide = _wide(x.dtype)
         return jnp.stack([jnp.matmul(part, right, preferred_element_type=wide) for part in left])
 
-    bytes_ = N * width * (kh * kw * C + outputs) * x.dtype.itemsize
+    bytes_ = width * (kh * kw * C + outputs) * x.dtype.itemsize
     total = _bands(of, x, gradient, kh, strides[0], bytes_, (kh * kw, C, outputs))
     return total.reshape(kh, kw, C, outputs)
 
@@ -170,30 +173,60 @@ def _met(x, size, strides, rows, width, axis=1):
     ]
 
 
-def _band(x, band, rows, kh, stride):
-    """The rows of a padded map that band number `band` of the output meets."""
-    return lax.dynamic_slice_in_dim(x, band * rows * stride, stride * (rows - 1) + kh, 1)
+class _Bands(NamedTuple):
+    """How maps are divided: into `parts` of the batch, every part's images at a stride of `parts`,
+    so that each holds some of every device's; and those into bands of `rows` rows of output."""
+
+    parts: int
+    rows: int
+    height: int
+
+    @property
+    def count(self):
+        return self.parts * (self.height // self.rows)
+
+    def of(self, x, band, kh=1, stride=1):
+        """The rows of x [N, ...], padded, that a band of the output meets: [N / parts, ...]."""
+        split = x.reshape(-1, self.parts, *x.shape[1:])
+        met = stride * (self.rows - 1) + kh
+        taken = lax.dynamic_slice(
+            split, self._place(band, stride), (len(split), 1, met, *x.shape[2:])
+        )
+        return taken[:, 0]
+
+    def put(self, y, value, band):
+        """y [N, ...] with a band's value."""
+        split = y.reshape(-1, self.parts, *y.shape[1:])
+        split = lax.dynamic_update_slice(split, value[:, None], self._place(band, 1))
+        return split.reshape(y.shape)
+
+    def _place(self, band, stride):
+        return 0, band % self.parts, band // self.parts * self.rows * stride, 0, 0
 
 
-def _rows(height, bytes_):
-    """Rows of a band: as many as fit, at `bytes_` each, of those that divide the height."""
-    fit = [r for r in range(1, height + 1) if height % r == 0 and r * bytes_ <= BYTES]
-    return max(fit, default=1)
+def _divided(images, height, bytes_):
+    """Bands of as many whole rows as fit at `bytes_` a row of an image, or of one row of as many
+    images as fit; all are of one size."""
+
+    def fitting(whole, bytes_):
+        return max((n for n in range(1, whole + 1) if not whole % n and n * bytes_ <= BYTES),
+                   default=1)  # fmt: skip
+
+    taken = fitting(images, bytes_)
+    return _Bands(images // taken, fitting(height, taken * bytes_), height)
 
 
 def _bands(of, x, gradient, kh, stride, bytes_, shape):
     """The sum of of(rows of x, rows of gradient, rows) over bands; `bytes_` are what is multiplied
-    for a row, `shape` is that of the result."""
-    height = gradient.shape[1]
-    rows = _rows(height, bytes_)
-    if rows == height:
-        return of(x, gradient, rows)
+    for a row of an image, `shape` is that of the result."""
+    bands = _divided(gradient.shape[0], gradient.shape[1], bytes_)
+    if bands.count == 1:
+        return of(x, gradient, bands.rows)
 
     def body(band, total):
-        met = _band(x, band, rows, kh, stride)
-        return total + of(met, lax.dynamic_slice_in_dim(gradient, band * rows, rows, 1), rows)
+        return total + of(bands.of(x, band, kh, stride), bands.of(gradient, band), bands.rows)
 
-    return lax.fori_loop(0, height // rows, body, jnp.zeros(shape, _wide(x.dtype)))
+    return lax.fori_loop(0, bands.count, body, jnp.zeros(shape, _wide(x.dtype)))
 
 
 def _product(a, b):
