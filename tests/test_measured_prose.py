@@ -150,7 +150,7 @@ SAID = [
      lambda: convolving("theirs")),
     ("benchmarks/README.md", "one timestep {}x", lambda: inference("latency")),
     ("benchmarks/README.md", "whole batches {}x.", lambda: inference("throughput")),
-    ("benchmarks/README.md", "dtype=bfloat16`: a step {} times", lambda: short("step_cpu")),
+    ("benchmarks/README.md", "--config.dtype=bfloat16`: a step {} times", lambda: short("step_cpu")),
     ("benchmarks/README.md", "times as fast, one timestep {},",
      lambda: short("inference_cpu", "latency")),
     ("benchmarks/README.md", "whole batches {}. Its",
