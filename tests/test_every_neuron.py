@@ -169,6 +169,7 @@ def test_its_spikes_through_nir_or_why_not(name, norm, x64):
     np.testing.assert_allclose(given["output"][..., 0, 0], logits, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_only_the_input_is_kept_for_the_backward_pass_of_glif_at_16_steps():
     """By the compiler's plan of a chain of layers: what one more layer adds to the memory of a step
     is its own input, and what the backward pass of the one at work needs stays the same."""

@@ -20,7 +20,7 @@ NETWORKS = [
     pytest.param("resnet20", (16, 16, 3), 2, {}, AVERAGE, marks=pytest.mark.slow),
     pytest.param("resnet20", (16, 16, 3), 2, {}, FOLD, marks=pytest.mark.slow),
     pytest.param("resnet18", (32, 32, 3), 2, {"name": "tied"}, FOLD, marks=pytest.mark.slow),
-    ("vgg11", (32, 32, 2), 2, {}, FOLD),
+    pytest.param("vgg11", (32, 32, 2), 2, {}, FOLD, marks=pytest.mark.slow),
 ]
 
 

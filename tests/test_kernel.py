@@ -99,7 +99,10 @@ def test_with_the_norm_before_it_too(shape, per_channel, detach, dtype, summed):
         np.testing.assert_allclose(found, reference, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("model", ["tiny", "resnet20", "vgg11"])
+@pytest.mark.parametrize(
+    "model",
+    ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet20", "vgg11"))],
+)
 @pytest.mark.parametrize("norm", ["batch", "tdbn"])
 def test_a_deferred_norm_is_the_norm(x64, model, norm):
     """A network's answers, running statistics and gradients in float64, the norm left to the neuron

@@ -73,7 +73,9 @@ def test_levels_grow_where_spikes_are_added():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["sew", pytest.param("7b", marks=pytest.mark.slow), "ds", "sts"])
+@pytest.mark.parametrize(
+    "name", ["sew", "ds", *(pytest.param(name, marks=pytest.mark.slow) for name in ("7b", "sts"))]
+)
 def test_exact_counts_are_those_of_a_run(name):
     """What eval counts of four valid examples of five, against layers' inputs written out."""
     network, keys, side = FORMS[name]

@@ -17,8 +17,9 @@ from dalif_jax.settings import config, recipes
 TRAVELS = ("all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 ATTENTION = {"ta": {"reduction": 2}, "ma": {"time_reduction": 2, "channel_reduction": 2}}
 SOME = [
-    ("sew iand", "none"), ("7b", "none"), ("ms 104", "ma"), ("ds gesture", "none"),
-    ("vggsnn", "none"), ("pfa's", "pfa"), ("plifnet", "asa"), ("three conv", "ta"), ("sts", "none"),
+    ("sew iand", "none"), ("7b", "none"), ("ds gesture", "none"), ("vggsnn", "none"),
+    ("pfa's", "pfa"), ("plifnet", "asa"), ("three conv", "ta"),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in (("ms 104", "ma"), ("sts", "none"))),
 ]  # fmt: skip
 
 

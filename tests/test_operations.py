@@ -107,7 +107,8 @@ def test_the_synapses_of_every_position_are_those_of_the_convolution(kernel, str
 
 @pytest.mark.parametrize("static", [True, False])
 @pytest.mark.parametrize(
-    "name", ["tiny", pytest.param("resnet20", marks=pytest.mark.slow), "vgg11"]
+    "name",
+    ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet20", "vgg11"))],
 )
 def test_counts_are_those_of_a_run_layer_by_layer(name, static):
     """Both rules from the inputs that the layers really take, without the tables."""

@@ -179,7 +179,8 @@ def test_accumulated_parts_are_the_mean_of_their_gradients():
                 np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("mixup", [0.0, pytest.param(0.5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mixup", [0.0, 0.5])
 def test_accumulation_is_the_same_on_eight_devices(mixup):
     with jax.enable_x64(True):
         keys = {"dtype": "float64", "batch_size": 48, "accumulate": 3, "mixup": mixup}
