@@ -43,6 +43,11 @@ def products(ours):
     )
 
 
+def least_of_theirs(sides):
+    """Of {side: a figure}; of ours there may be several."""
+    return min(v for k, v in sides.items() if not k.startswith("ours"))
+
+
 def of_floor():
     rows = bench("step_cpu")
     return span((r["sides"]["ours"]["median_s"] / r["floor_s"] for r in rows), 1)
@@ -51,8 +56,7 @@ def of_floor():
 def peaks(ours, key="steps_peak_bytes"):
     """MiB by network; of the others the least."""
     rows = [{k: s[key] / 2**20 for k, s in r["sides"].items()} for r in bench("step_cpu")]
-    least = lambda r: min(v for k, v in r.items() if not k.startswith("ours"))  # noqa: E731
-    return span((r["ours"] if ours else least(r) for r in rows), 0)
+    return span((r["ours"] if ours else least_of_theirs(r) for r in rows), 0)
 
 
 def conv(of, form=None):
@@ -73,8 +77,7 @@ def convolving(whose):
             count = sum(n for network, n in c["networks"] if network == name)
             total += needed * count * c["flops"] / c["form_gflops"][c["in_use"]] * 1e-9
         sides = {k: v["median_s"] for k, v in r["sides"].items()}
-        other = min(v for k, v in sides.items() if not k.startswith("ours"))
-        ratios.append(total / (sides["ours"] if whose == "ours" else other))
+        ratios.append(total / (sides["ours"] if whose == "ours" else least_of_theirs(sides)))
     return span(ratios, 2)
 
 
@@ -83,8 +86,7 @@ def inference(task):
     for r in bench("inference_cpu"):
         if r["spec"]["task"] == task:
             sides = {k: v["median_s"] for k, v in r["sides"].items()}
-            theirs = min(v for k, v in sides.items() if not k.startswith("ours"))
-            ratios.append(theirs / sides["ours"])
+            ratios.append(least_of_theirs(sides) / sides["ours"])
     return span(ratios, 2)
 
 
