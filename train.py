@@ -172,6 +172,7 @@ def train(settings, workdir, shape, taken=None):
                         score = None
                         if epoch % settings.eval_every == 0 or last:
                             about = {"epoch": epoch, "split": selection, "device": device}
+                            about["peak_mb"] = allocator.peak()
                             score = record(log, step, about, measure(selection), settings.epochs)
                         ended = False
                         # Everything up to here was seen to be finite: this state is worth keeping.

@@ -41,6 +41,13 @@ class Row(NamedTuple):
             return "not resolved"
         return "higher" if self.difference.mean > 0 else "lower"
 
+    def text(self):
+        """A line of a table."""
+        mean = f"{100 * self.mean:6.2f} %" if self.values else " failed "
+        said = self.difference.text() if self.difference and self.values else ""
+        reasons = "; ".join(sorted(set(self.failed)))
+        return f"{self.name:28} {mean}  {said}  {self.verdict}  {reasons}".rstrip()
+
 
 def holm(ps):
     """p values corrected for their number, in the order given.

@@ -242,6 +242,7 @@ def record(workdir):
         "best_on": evals[-1]["split"], "device": evals[-1].get("device"),
         "other_splits": {k: v["accuracy"] for k, v in report["other_splits"].items()},
         "images_per_second": round(statistics.median(rates), 1),
+        "batch_size": settings.batch_size, "peak_mb": evals[-1].get("peak_mb"),
         "energy_uj": {rule: report["energy"][rule]["energy_uj"] for rule in ("paper", "exact")},
         "firing_rates": {k: round(v["firing_rate"], 5) for k, v in report["layers"].items()},
         "curve": [[line["epoch"], round(line["accuracy"], 5)] for line in evals],

@@ -26,6 +26,7 @@ PLAIN = {
     "neuron": "lif", "norm": "batch", "loss": "cross_entropy", "surrogate": "rectangle",
     "attention": "none",
 }  # fmt: skip
+SAME = ("both",)  # another name of dalif, an arm of the paper's Fig. 2
 # The paper's own claims, each a step from neuron-dalif.
 DALIF = {
     "dalif-channels": {"per_channel": True},
@@ -39,11 +40,19 @@ def settings():
     out = {BASELINE: dict(PLAIN)}
     for kind, pieces in TABLES.items():
         for name in pieces:
-            if name != PLAIN[kind]:
+            if name != PLAIN[kind] and name not in SAME:
                 out[f"{kind}-{name}"] = PLAIN | {kind: name}
     for name, keys in DALIF.items():
         out[name] = PLAIN | {"neuron": "dalif"} | keys
     return out | {name: flatten_dict(keys, sep=".") for name, keys in SYSTEMS.items()}
+
+
+def kind_of(name):
+    """neuron, norm, loss, surrogate, attention, dalif, system, or baseline: what a setting is."""
+    if name == BASELINE:
+        return "baseline"
+    kind, dash, _ = name.partition("-")
+    return kind if dash else "system"
 
 
 def main():
@@ -54,9 +63,7 @@ def main():
         print(f"{BASELINE}, the baseline, is not among --systems: nothing is compared")
         return
     for row in rank(records, BASELINE):
-        mean = f"{100 * row.mean:6.2f} %" if row.values else " failed "
-        said = row.difference.text() if row.difference and row.values else ""
-        print(f"{row.name:28} {mean}  {said}  {row.verdict}  {'; '.join(sorted(set(row.failed)))}")
+        print(row.text())
 
 
 if __name__ == "__main__":

@@ -39,3 +39,17 @@ def test_free_memory_goes_back_to_the_kernel():
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
     allocator.give_back()
+
+
+def test_the_most_memory_held_is_counted_and_kept():
+    program = (
+        "from dalif_jax.runs import allocator; before = allocator.peak(); "
+        "block = bytearray(2**29); block[::4096] = b'1' * 2**17; after = allocator.peak(); "
+        "del block; print(after - before, allocator.peak() - after)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    grown, shrunk = map(float, done.stdout.split())
+    assert 250 < grown < 560 and shrunk == 0

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablations import ranking
+from ablations import ingredients, ranking
+from configs.base import get_config as base
+from dalif_jax.settings import config as configs
 
 
 def records(**settings):
@@ -81,3 +83,14 @@ def test_the_same_accuracies_are_identical_and_one_seed_says_nothing():
 def test_without_a_baseline_there_is_nothing_to_compare_with():
     with pytest.raises(ValueError, match="no run of the baseline 'lif'; there are: tet"):
         ranking.rank(records(tet=[0.5]), "lif")
+
+
+def test_a_recipe_is_left_without_what_it_has_and_still_runs():
+    config = base()
+    config.update({"optimizer": "muon", "nesterov": True, "augment": ("flip",)})
+    found = ingredients.settings(config)
+    assert list(found) == ["recipe", "no muon", "no Nesterov", "no flip", "no learned gain"]
+    for keys in found.values():
+        one = config.copy_and_resolve_references()
+        one.update(keys)
+        configs.validate(one)

@@ -40,6 +40,7 @@ NETWORKS = {
     "three_conv": three_conv.THREE_CONV,
     "five_conv": three_conv.FIVE_CONV,
     "sts_transformer": stsa.STSTransformer,
+    "fast": vgg.FAST,
     "small": resnet.SMALL,
     "mini": resnet.MINI,
     "tiny": resnet.TINY,

@@ -1,0 +1,224 @@
+"""The part of docs/systems.md on what each piece and system gives under one recipe, and its figure.
+
+Takes docs/hosts/*.json (results.json of `ablations.systems`, a file a host) and nothing else;
+ablations/system_table.py writes the page.
+"""
+
+import json
+from pathlib import Path
+from statistics import fmean
+
+from ablations.figures import duration, machine, percent, table, versions
+from ablations.ranking import rank
+from ablations.statistics import LEVEL, interval
+from ablations.systems import BASELINE, kind_of
+from dalif_jax.analysis import figures
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+FOLDER = DOCS / "hosts"
+FIGURE = FOLDER / "accuracy_energy.png"
+COLOURS = {
+    "neuron": figures.BLUE, "norm": figures.ORANGE, "loss": figures.GREEN,
+    "surrogate": figures.PURPLE, "attention": "#56B4E9", "dalif": "#F0E442",
+    "system": figures.GREY, "baseline": "black",
+}  # fmt: skip
+
+HEAD = """
+## Under one recipe
+
+A host is a network, data and a schedule. On it `lif`, a plain leaky neuron with a batch norm, the
+rectangle and the cross-entropy, is the baseline. `neuron-plif`, `norm-tdbn` and the like change one
+piece of it and nothing else; a name without such a beginning is the whole system with its paper's
+surrogate, threshold and learning rate. Differences are of the last epoch's test accuracy, paired by
+seed, with Student's 95 % interval; p is of their t-test, corrected by Holm for all settings of the
+host, and below {level} it is a verdict. These are small networks on small data for few epochs: a
+difference here is one of this scale.
+
+![accuracy against energy]({figure})
+"""
+
+
+def load():
+    """{host: its series}."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+
+
+def ended(series):
+    """{setting: its runs that ended}."""
+    found = {}
+    for run in series["runs"]:
+        if "failed" not in run:
+            found.setdefault(run["name"], []).append(run)
+    return found
+
+
+def command(series):
+    """What trains the series of a host."""
+    first, *others = [run["command"] for run in series["runs"]]
+    common = [word for word in first if all(word in other for other in others)]
+    keys = [word for word in common if word.startswith("--config.")]
+    # With one seed or setting alone its own keys are common too.
+    own = [w for w in keys if not w.startswith("--config.seed=")]
+    seeds = len({run["seed"] for run in series["runs"]})
+    words = ["python -m ablations.systems --config", first[2], "--workdir runs/systems --seeds"]
+    return " ".join([*words, str(seeds), *own])
+
+
+def host(name, series):
+    """The section of one host, Markdown lines."""
+    by, rows = ended(series), rank(series["runs"], BASELINE)
+    one = by[BASELINE][0]
+    took = sum(run["seconds"] for runs in by.values() for run in runs)
+    failed = sum(bool(row.failed) for row in rows)
+    lines = [
+        f"### {name}", "",
+        f"`{command(series)}`: {len(series['runs'])} runs, {one['model']} on {one['dataset']}, "
+        f"T = {one['timesteps']}, {one['epochs']} epochs, {one['examples']:,} test images, "
+        f"{machine(series, one)}, {versions(series)}, {duration(took)} of runs side by side"
+        + (f"; {failed} settings with runs that failed." if failed else "."), "",
+    ]  # fmt: skip
+    lines += table(
+        ("setting", "seeds", "test, mean (range), %", "less `lif`, points", "p, corrected",
+         "verdict", "firing rate", "uJ: paper / exact", "ms a step", "peak MB", "parameters"),
+        [columns(row, by.get(row.name, [])) for row in rows],
+    )  # fmt: skip
+    return [*lines, ""]
+
+
+def columns(row, runs):
+    """A setting's row of a host's table."""
+    if not runs:
+        return (f"`{row.name}`", 0, "", "", "", f"failed: {reason(row)}", *[""] * 5)
+    found = row.difference
+    if found is None or found.low is None:
+        said = "" if found is None or found.mean is None else f"{100 * found.mean:+z.2f}"
+    else:
+        said = f"{100 * found.mean:+z.2f} ({100 * found.low:+z.2f} to {100 * found.high:+z.2f})"
+    verdict = row.verdict or "baseline"
+    if row.failed:
+        verdict += f"; {len(row.failed)} failed: {reason(row)}"
+    peaks = [run["peak_mb"] for run in runs if run["peak_mb"]]
+    rate = fmean(fmean(run["firing_rates"].values()) for run in runs)
+    energies = " / ".join(
+        f"{fmean(run['energy_uj'][rule] for run in runs):.3g}" for rule in ("paper", "exact")
+    )
+    return (
+        f"`{row.name}`", len(runs), percent([run["accuracy"] for run in runs]), said,
+        "" if row.corrected is None else f"{row.corrected:.2g}", verdict, f"{rate:.1%}", energies,
+        f"{step_ms(runs):.0f}", f"{fmean(peaks):.0f}" if peaks else "",
+        f"{runs[0]['parameters']:,}",
+    )  # fmt: skip
+
+
+def reason(row):
+    return "; ".join(sorted(set(row.failed))).replace("|", "\\|")
+
+
+def step_ms(runs):
+    return fmean(1e3 * run["batch_size"] / run["images_per_second"] for run in runs)
+
+
+def across(all_series):
+    """Every setting's difference and rank on each host, by mean rank."""
+    places = {}
+    for name, series in all_series.items():
+        rows = [row for row in rank(series["runs"], BASELINE) if row.values]
+        for place, row in enumerate(rows, 1):
+            gain = row.difference.mean if row.difference else 0.0
+            places.setdefault(row.name, {})[name] = (place, gain)
+    whole = {name: on for name, on in places.items() if len(on) == len(all_series)}
+    order = sorted(whole, key=lambda name: (fmean(p for p, _ in whole[name].values()), name))
+
+    def cell(on):
+        return f"{on[0]} ({100 * on[1]:+z.2f})" if on[1] is not None else f"{on[0]}"
+
+    rows = []
+    for name in order:
+        ranks = [place for place, _ in whole[name].values()]
+        mean = f"{fmean(ranks):.1f} ({min(ranks)} to {max(ranks)})"
+        rows.append((f"`{name}`", mean, *(cell(whole[name][host]) for host in all_series)))
+    return table(("setting", "rank, mean (range)", *all_series), rows)
+
+
+def contradictions(all_series):
+    """What does worse than the plain neuron that it is published to improve on, a sentence each."""
+    lines = []
+    for name, series in all_series.items():
+        by = ended(series)
+        for row in rank(series["runs"], BASELINE):
+            kind = kind_of(row.name)
+            if row.verdict != "lower" or kind == "baseline":
+                continue
+            one, found = by[row.name][0], row.difference
+            lines.append(
+                f"* `{row.name}` on {name} ({one['model']}, T = {one['timesteps']}, "
+                f"{one['epochs']} epochs, {found.seeds} seeds): {found.text()}."
+            )
+    return lines
+
+
+def draw(all_series, path=FIGURE):
+    """Accuracy against energy, a panel a host; intervals of the difference from the baseline."""
+    fig, axes = figures.panels(len(all_series), width=7.0, height=5.0, across=2)
+    for axis, (name, series) in zip(axes, all_series.items(), strict=True):
+        by, rows = ended(series), rank(series["runs"], BASELINE)
+        base = next(row for row in rows if row.name == BASELINE)
+        named = {BASELINE, "neuron-dalif", *(row.name for row in rows[:4])}
+        for row in rows:
+            if not row.values:
+                continue
+            energy = fmean(run["energy_uj"]["exact"] for run in by[row.name])
+            colour, kind = COLOURS[kind_of(row.name)], kind_of(row.name)
+            spread = row.difference if row.difference else interval(row.values)
+            half = 0 if spread.low is None else 100 * (spread.high - spread.low) / 2
+            axis.errorbar(
+                energy, 100 * row.mean, yerr=half, fmt="D" if kind == "baseline" else "o", ms=5,
+                color=colour, ecolor=colour, elinewidth=0.6, alpha=0.9, mec="0.3", mew=0.4,
+            )  # fmt: skip
+            if row.name in named:
+                axis.annotate(
+                    row.name, (energy, 100 * row.mean), xytext=(5, 4), fontsize=8,
+                    textcoords="offset points",
+                )  # fmt: skip
+        axis.axhline(100 * base.mean, color="0.6", lw=0.8, ls=":")
+        one, low = by[BASELINE][0], [100 * row.mean for row in rows if row.values]
+        # What fails to learn would press all others into a line.
+        axis.set_ylim(bottom=max(min(low) - 1, 100 * base.mean - 12))
+        axis.set(
+            xscale="log", xlabel="energy of an image, exact rule (uJ)", ylabel="test accuracy (%)"
+        )
+        below = sum(value < axis.get_ylim()[0] for value in low)
+        note = f"; {below} below the axis" if below else ""
+        axis.set_title(f"{name}, T = {one['timesteps']}{note}", fontsize=10)
+    marks = [
+        axes[0].plot([], [], "o", color=colour, mec="0.3", label=LABELS.get(kind, kind))[0]
+        for kind, colour in COLOURS.items()
+    ]
+    axes[0].legend(handles=marks, frameon=False, fontsize=8, loc="lower right")
+    fig.savefig(path)
+
+
+LABELS = {
+    "baseline": "lif, the baseline", "system": "a paper's whole system", "dalif": "DA-LIF's options"
+}  # fmt: skip
+
+
+def page():
+    """Markdown lines."""
+    all_series = load()
+    lines = [HEAD.format(level=LEVEL, figure=FIGURE.relative_to(DOCS))]
+    if len(all_series) > 1:
+        lines += ["### Over the hosts", "", "Place among the settings, and points above `lif`.", ""]
+        lines += [*across(all_series), ""]
+    found = contradictions(all_series)
+    lines += ["### Lower than `lif`", ""]
+    if found:
+        lines += [
+            "Each was published as a gain over a plain neuron, or is here as a control; resolved "
+            "after correction, at this scale:", "", *found, "",
+        ]  # fmt: skip
+    else:
+        lines += ["Nothing, resolved after correction.", ""]
+    for name, series in all_series.items():
+        lines += host(name, series)
+    return lines

@@ -1,0 +1,47 @@
+"""What each ingredient of a recipe gives: the recipe without it, paired with the recipe by seed.
+
+    python -m ablations.ingredients --config configs/cifar10_fast.py --workdir runs/ingredients \\
+        --seeds 3 --config.epochs=4
+
+An ingredient is a key's value; without it is the value that the paper's own recipe has, or plain
+training. An ingredient that the recipe does not have is left out of the table.
+"""
+
+import runpy
+
+from ablations.ranking import rank
+from ablations.runs import arguments, series
+
+RECIPE = "recipe"
+# name: (the recipe has it, {key: value} of the recipe without it).
+INGREDIENTS = {
+    "muon": (
+        lambda c: c.optimizer == "muon",
+        {"optimizer": "sgd", "learning_rate": 0.2, "weight_decay": 5e-4},
+    ),
+    "wide surrogate": (lambda c: c.surrogate_width > 1, {"surrogate_width": 1.0}),
+    "one cycle": (lambda c: c.schedule == "onecycle", {"schedule": "cosine"}),
+    "Nesterov": (lambda c: c.nesterov, {"nesterov": False}),
+    "label smoothing": (lambda c: c.label_smoothing > 0, {"label_smoothing": 0.0}),
+    "crop": (lambda c: "crop" in c.augment, {"augment": ("flip",)}),
+    "flip": (lambda c: "flip" in c.augment, {"augment": ("crop",)}),
+    "learned gain": (lambda c: c.neuron == "dalif", {"learn_alpha": False}),
+    "bfloat16": (lambda c: c.dtype == "bfloat16", {"dtype": "float32"}),
+}
+
+
+def settings(config):
+    """{name: {key: value}} of the recipe and of it without each ingredient that it has."""
+    without = {f"no {k}": keys for k, (has, keys) in INGREDIENTS.items() if has(config)}
+    return {RECIPE: {}} | without
+
+
+def main():
+    given, rest = arguments(__doc__, seeds=3)
+    config = runpy.run_path(given.config)["get_config"]()
+    for row in rank(series(given, rest, settings(config), keep_failed=True), RECIPE):
+        print(row.text())
+
+
+if __name__ == "__main__":
+    main()
