@@ -1,0 +1,67 @@
+"""The table and the figure of systems under one recipe, on made series."""
+
+import pytest
+
+from ablations import host_table
+
+
+def run(name, seed, accuracy, **keys):
+    return {
+        "name": name, "seed": seed, "accuracy": accuracy, "commit": "abc", "seconds": 60.0,
+        "command": ["train.py", "--config", "configs/digits.py", "--config.epochs=20",
+                    f"--config.neuron={name}", f"--config.seed={seed}"],
+        "model": "mini", "dataset": "digits", "timesteps": 4, "epochs": 20, "examples": 287,
+        "images_per_second": 640.0, "batch_size": 64, "peak_mb": 500.0, "parameters": 77_000,
+        "energy_uj": {"paper": 2.0, "exact": 1.0}, "firing_rates": {"a": 0.1, "b": 0.3},
+        **keys,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def series():
+    runs = []
+    for seed, luck in enumerate((0.90, 0.94, 0.92, 0.95)):
+        runs += [
+            run("lif", seed, luck),
+            run("norm-tdbn", seed, luck + 0.02 + 2e-4 * seed, energy_uj={"paper": 3, "exact": 4}),
+            run("neuron-klif", seed, luck - 0.2 - 2e-4 * seed),
+            {"name": "diet", "seed": seed, "command": run("diet", seed, 0)["command"],
+             "failed": "the loss is nan | at step 3"},
+        ]  # fmt: skip
+    return {"cpu": "some CPU", "cores": 2, "jax": "0.12.0", "runs": runs}
+
+
+def test_a_hosts_table_is_ranked_and_says_what_failed(series):
+    text = "\n".join(host_table.host("digits", series))
+    assert (
+        "`python -m ablations.systems --config configs/digits.py --workdir runs/systems --seeds 4 "
+        "--config.epochs=20`: 16 runs, mini on digits, T = 4, 20 epochs, 287 test images" in text
+    )
+    assert "1 settings with runs that failed" in text
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == ["norm-tdbn", "lif", "neuron-klif", "diet"]
+    assert "| +2.03 (+1.99 to +2.07) |" in rows[0] and "| higher | 20.0% | 3 / 4 | 100 |" in rows[0]
+    assert "| baseline |" in rows[1] and "| lower |" in rows[2]
+    assert "failed: the loss is nan \\| at step 3" in rows[3]
+
+
+def test_what_does_worse_is_a_sentence_with_its_interval_and_scale(series):
+    (line,) = host_table.contradictions({"digits": series})
+    assert line == (
+        "* `neuron-klif` on digits (mini, T = 4, 20 epochs, 4 seeds): -20.03 points, 95 % interval "
+        "-20.07 to -19.99."
+    )
+
+
+def test_ranks_over_hosts_are_of_what_ran_on_all(series):
+    other = {**series, "runs": [r for r in series["runs"] if r["name"] != "norm-tdbn"]}
+    rows = host_table.across({"digits": series, "events": other})[2:]
+    assert rows == [
+        "| `lif` | 1.5 (1 to 2) | 2 (+0.00) | 1 (+0.00) |",
+        "| `neuron-klif` | 2.5 (2 to 3) | 3 (-20.03) | 2 (-20.03) |",
+    ]
+
+
+def test_the_figure_is_drawn_without_what_failed(series, tmp_path):
+    host_table.draw({"digits": series, "events": series}, tmp_path / "x.png")
+    assert (tmp_path / "x.png").stat().st_size > 20_000
