@@ -240,6 +240,7 @@ def record(workdir):
         "parameters": report["parameters"], "examples": report["examples"],
         "accuracy": report["accuracy"], "best": max(line["accuracy"] for line in evals),
         "best_on": evals[-1]["split"], "device": evals[-1].get("device"),
+        **({"mirrored_views": report["mirrored_views"]} if "mirrored_views" in report else {}),
         "other_splits": {k: v["accuracy"] for k, v in report["other_splits"].items()},
         "images_per_second": round(statistics.median(rates), 1),
         "batch_size": settings.batch_size, "peak_mb": evals[-1].get("peak_mb"),

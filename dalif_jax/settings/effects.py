@@ -109,6 +109,7 @@ EFFECTS = {
             "test_slices",
         )
     },
+    "mirrored_views": (lambda c, _: not spec_of(c).events, "recordings are not mirrored"),
     "cache_dir": (
         lambda c, _: spec_of(c).events or spec_of(c).streamed,
         "nothing of the data set is cached",

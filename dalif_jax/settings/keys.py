@@ -121,6 +121,8 @@ def get_config():
 
     # What a run leaves behind, and when.
     config.eval_batch_size = 256
+    config.mirrored_views = False  # images: the test set once more, beside it, by the mean answer
+    #                                to each image and its mirror image
     config.eval_every = 1  # epochs between evaluations; the last epoch is always evaluated
     config.checkpoint_every = 1  # epochs between checkpoints
     config.keep = 2  # newest checkpoints kept, beside the best

@@ -11,7 +11,7 @@ from dalif_jax.training.batches import prepare
 CONFUSION_UP_TO = 128  # classes: beyond, the table of right classes and answers is not for eyes
 
 
-def eval_step_of(model, spec, dtype, timesteps, slices=0):
+def eval_step_of(model, spec, dtype, timesteps, slices=0, mirrored=False):
     """The eval step of make_program: sums over the valid examples.
 
     `loss` (of the time-averaged logits, whatever the run's), `correct`, `examples`; int32 counts
@@ -24,6 +24,9 @@ def eval_step_of(model, spec, dtype, timesteps, slices=0):
     With `slices` the network is shown so many of each recording, `shown` counts them, and a
     recording is right where more than half of its slices are; else its answer is the class that
     most of those that are wrong give.
+
+    With `mirrored` there is `mirrored`, how many are right by the mean of the logits of an image
+    [B, T or 1, H, W, C] and of itself turned left to right; nothing else is of the second view.
     """
 
     def eval_step(state, images, labels, indices, valid):
@@ -73,11 +76,17 @@ def eval_step_of(model, spec, dtype, timesteps, slices=0):
             wrong = jax.nn.one_hot(each(answers), spec.classes, dtype=jnp.int32).sum(1)
             wrong = wrong.at[jnp.arange(len(labels)), labels].set(-1)
             answers = jnp.where(right, labels, wrong.argmax(-1))
-        confusion = {}
+        confusion, twice = {}, {}
+        if mirrored:
+            other, _, _ = networks.tapped(
+                model, variables, x[..., ::-1, :], (), train=False, timesteps=timesteps
+            )
+            both = losses.correct((logits + other) / 2, labels)
+            twice["mirrored"] = (both & valid).sum(dtype=jnp.int32)
         if spec.classes <= CONFUSION_UP_TO:
             table = jnp.zeros((spec.classes,) * 2, jnp.int32)
             confusion["confusion"] = table.at[labels, answers].add(valid.astype(jnp.int32))
-        return confusion | taken | {
+        return confusion | twice | taken | {
             "loss": jnp.where(valid, loss, 0.0).sum(),
             "correct": (right & valid).sum(dtype=jnp.int32),
             "examples": valid.sum(dtype=jnp.int32),

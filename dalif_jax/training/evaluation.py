@@ -58,12 +58,13 @@ def evaluate(program, state, feed, structure, stop=lambda: False):
       synaptic_operations (Python integers, summed over the split and its timesteps; each spike
       weighted by the synapses it drives); `energy`, totals by both rules, and `operations`, the
       same layer by layer, see operations.count; `confusion`, examples by right class and answer,
-      None beyond training.CONFUSION_UP_TO classes.
+      None beyond training.CONFUSION_UP_TO classes. With config.mirrored_views also
+      `mirrored_views`, the accuracy of the mean answer to an image and its mirror image.
     Raises:
       Interrupted: `stop` said so.
       AssertionError: the batches did not cover the split exactly once.
     """
-    total, confusion = {"loss": 0.0, "correct": 0, "examples": 0, "shown": 0}, None
+    total, confusion = {"loss": 0.0, "correct": 0, "examples": 0, "shown": 0, "mirrored": 0}, None
     sums = {"spikes": {}, "nonzero": {}, "amount": {}, "products": {}}
     pending = None
     # The host sums one batch late, so that the next is already running.
@@ -76,7 +77,7 @@ def evaluate(program, state, feed, structure, stop=lambda: False):
         if done is None:
             continue
         counts = jax.device_get(done)
-        for key in total:
+        for key in total.keys() & counts.keys():
             total[key] += counts[key].item()
         if "confusion" in counts:
             table = counts["confusion"].astype(np.int64)
@@ -101,7 +102,10 @@ def evaluate(program, state, feed, structure, stop=lambda: False):
         mac_pj=structure.mac_pj,
         ac_pj=structure.ac_pj,
     )
-    return {
+    views = (
+        {"mirrored_views": total["mirrored"] / total["examples"]} if "mirrored" in counts else {}
+    )
+    return views | {
         "accuracy": total["correct"] / total["examples"],
         "loss": total["loss"] / total["examples"],
         "examples": total["examples"],
@@ -159,6 +163,7 @@ def report(config, state, step, which, results):
         "energy": test["energy"],
         "operations": test["operations"],
         "confusion": test["confusion"],
+        **({"mirrored_views": test["mirrored_views"]} if "mirrored_views" in test else {}),
     }
 
 
@@ -197,6 +202,8 @@ def format_report(values):
         f"loss {row['loss']:.4f}"
         for name, row in ({"test": values} | values["other_splits"]).items()
     ]
+    if "mirrored_views" in values:
+        lines.append(f"test, mean answer of mirrored views: {values['mirrored_views']:.2%}")
     lines += [
         f"{values['model']} with {values['neuron']} neurons on {values['dataset']}, "
         f"T = {values['timesteps']}, {values['parameters']:,} parameters",
