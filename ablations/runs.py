@@ -175,12 +175,15 @@ def counted(number, word):
 
 
 def train(workdir, command, name, seed, share):
-    """One run, unless it is finished; its record."""
+    """One run, unless it is finished; its record.
+
+    `others_cores` is how many cores other processes kept busy meanwhile: what a time is worth.
+    """
     note = workdir / "run.json"
     before = json.loads(note.read_text()) if note.exists() else {"seconds": 0.0}
     if not finished(workdir, command):
         workdir.mkdir(parents=True, exist_ok=True)
-        log, started = workdir / "log.txt", time.perf_counter()
+        log, started, busy = workdir / "log.txt", time.perf_counter(), busy_seconds()
         with open(log, "a") as out:
             process = subprocess.Popen(
                 [sys.executable, ROOT / command[0], *command[1:], "--workdir", workdir.resolve()],
@@ -188,18 +191,41 @@ def train(workdir, command, name, seed, share):
                 preexec_fn=(lambda: os.sched_setaffinity(0, share)) if share else None,
             )  # fmt: skip
             RUNNING.add(process)
-            code = process.wait()
+            code, own = ended(process)
             RUNNING.discard(process)
         if code:
             tail = "".join(log.read_text().splitlines(keepends=True)[-5:])
             raise RunFailed(f"error: {name}, seed {seed} ended with {code}; {log} ends:\n{tail}")
-        before = {
-            "command": command,
-            "seconds": before["seconds"] + time.perf_counter() - started,
-            "commit": commit(),
-        }
+        took = time.perf_counter() - started
+        before = {"command": command, "seconds": before["seconds"] + took, "commit": commit()}
+        if busy is not None and own is not None:
+            others = max(0.0, busy_seconds() - busy - own) / took
+            before["others_cores"] = round(others, 2)
         note.write_text(json.dumps(before, indent=1) + "\n")
     return {"name": name, "seed": seed, **before, "command": public(command), **record(workdir)}
+
+
+def ended(process):
+    """(exit code, seconds of all cores it took or None) of a process that is waited for."""
+    if not hasattr(os, "wait4"):
+        return process.wait(), None
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except ChildProcessError:  # a signal to it had looked after it first
+        return process.wait(), None
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_utime + usage.ru_stime
+
+
+def busy_seconds():
+    """Seconds that all cores together were busy since the machine started; None without Linux."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+    user, nice, system, _, _, irq, softirq, steal = map(
+        int, stat.read_text().splitlines()[0].split()[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def failure(workdir, command, name, seed):

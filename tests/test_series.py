@@ -29,6 +29,17 @@ def test_a_series_says_how_much_it_is_before_it_starts(tmp_path):
     assert "5 seeds, 70 of them finished, one" in runs.announcement(given, 15, 5)
 
 
+BUSY = "import time; end = time.process_time() + 1.0\nwhile time.process_time() < end: pass"
+
+
+@pytest.mark.skipif(runs.busy_seconds() is None, reason="the kernel is not Linux")
+def test_what_a_run_took_of_the_cores_is_told_from_what_others_took():
+    before = runs.busy_seconds()
+    code, own = runs.ended(subprocess.Popen([sys.executable, "-c", BUSY + "\nraise SystemExit(3)"]))
+    assert code == 3 and 1.0 <= own < 2.0
+    assert runs.busy_seconds() - before > own - 0.1
+
+
 def test_rank_correlation():
     assert rank_correlation([1.0, 2.0, 9.0]) == pytest.approx(1)
     assert rank_correlation([3.0, 2.0, 1.0]) == pytest.approx(-1)
