@@ -15,7 +15,8 @@ from statistics import fmean
 
 from scipy import stats
 
-from ablations import fig1a, fig2, fig3, key
+from ablations import fig1a, fig2, fig3, key, ranking
+from ablations.ranking import rank
 from dalif_jax.settings import config as configs
 from dalif_jax.settings.keys import get_config as base_config
 
@@ -196,9 +197,37 @@ def found_by(name, series):
         )
     elif name.startswith("fig3"):
         lines += [f"* {line}" for line in fig3.lines(fig3.claims(runs, start_of(runs[0])))]
+    elif name.startswith(RANKED):
+        lines += ranked(runs, by[0])
     else:
         lines += [f"* {key.line(row)}" for row in key.compare(runs, by)]
     return lines
+
+
+RANKED = ("ingredients", "timesteps")  # series of settings against their first
+
+
+def ranked(runs, baseline):
+    """The table of settings against a baseline, best first, Markdown lines."""
+    by = {}
+    for run in runs:
+        if "failed" not in run:
+            by.setdefault(run["name"], []).append(run)
+    rows = []
+    for row in rank(runs, baseline):
+        if not row.values:
+            rows.append((row.name, "", "", f"failed: {'; '.join(sorted(set(row.failed)))}", "", ""))
+            continue
+        of, found = by[row.name], row.difference
+        rows.append((
+            row.name, percent(row.values), found.text() if found else "",
+            row.verdict or "what is compared with", duration(fmean(r["seconds"] for r in of)),
+            " / ".join(f"{fmean(r['energy_uj'][k] for r in of):.3g}" for k in ("paper", "exact")),
+        ))  # fmt: skip
+    return table(
+        ("setting", "test, mean (range), %", "difference", "verdict, corrected (Holm)", "time",
+         "uJ: paper / exact"), rows,
+    )  # fmt: skip
 
 
 def draw(name, series, path):
@@ -212,6 +241,8 @@ def draw(name, series, path):
         fig2.draw(runs, path, arms, sorted({run["timesteps"] for run in runs}))
     elif name.startswith("fig3"):
         fig3.draw(runs, start_of(runs[0]), path)
+    elif name.startswith(RANKED):
+        ranking.draw(rank(runs, by[0]), path)
     else:
         key.draw(runs, key.compare(runs, by), by, path)
 

@@ -96,3 +96,22 @@ def rank(records, baseline, key="accuracy"):
     for i, corrected in zip(tested, holm([rows[i].p for i in tested]), strict=True):
         rows[i] = rows[i]._replace(corrected=float(corrected))
     return sorted(rows, key=lambda row: (not row.values, -(row.mean or 0.0), row.name))
+
+
+def draw(rows, path):
+    """Settings as dots below each other, best first; bars: the interval of the difference."""
+    from dalif_jax.analysis.figures import BLUE, GREY, panels
+
+    shown = [row for row in rows if row.values]
+    figure, (axis,) = panels(1, width=6.0, height=1.0 + 0.32 * len(shown))
+    for place, row in enumerate(reversed(shown)):
+        found, mean = row.difference, 100 * row.mean
+        half = 0 if found is None or found.low is None else 50 * (found.high - found.low)
+        axis.plot([100 * value for value in row.values], [place] * len(row.values), ".",
+                  color=GREY, ms=5)  # fmt: skip
+        axis.errorbar(
+            mean, place, xerr=half, fmt="o" if found else "D", color=BLUE, ms=6, capsize=2
+        )
+    axis.set_yticks(range(len(shown)), [row.name for row in reversed(shown)])
+    axis.set(xlabel="test accuracy, last epoch (%)")
+    figure.savefig(path)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablations import ingredients, ranking
+from ablations import figures, ingredients, ranking, timesteps
 from configs.base import get_config as base
 from dalif_jax.settings import config as configs
 
@@ -94,3 +94,26 @@ def test_a_recipe_is_left_without_what_it_has_and_still_runs():
         one = config.copy_and_resolve_references()
         one.update(keys)
         configs.validate(one)
+
+
+def test_ranked_series_are_a_table_and_a_picture(tmp_path):
+    runs = records(recipe=[0.5, 0.6, 0.7], less=[0.4, 0.5, 0.62], broken=["nan", "nan", "nan"])
+    for run in runs:
+        run.update({"seconds": 120.0, "energy_uj": {"paper": 2.0, "exact": 1.0}})
+    lines = figures.ranked(runs, "recipe")
+    assert lines[2:] == [
+        "| recipe | 60.00 (50.00 to 70.00) |  | what is compared with | 2 min | 2 / 1 |",
+        "| less | 50.67 (40.00 to 62.00) | -9.33 points, 95 % interval -12.20 to -6.46 | lower "
+        "| 2 min | 2 / 1 |",
+        "| broken |  |  | failed: nan |  |  |",
+    ]
+    ranking.draw(ranking.rank(runs, "recipe"), tmp_path / "x.png")
+    assert (tmp_path / "x.png").stat().st_size > 5_000
+
+
+def test_at_equal_time_twice_the_timesteps_are_half_the_epochs():
+    found = timesteps.settings(8)
+    assert [keys["timesteps"] * keys["epochs"] for keys in found.values()] == [8, 8, 8, 8]
+    assert found["ReLU"]["neuron"] == "relu"
+    with pytest.raises(ValueError, match="epochs=6 is no multiple of 4"):
+        timesteps.settings(6)
