@@ -1,4 +1,12 @@
-"""CIFAR-10 in an hour on two CPU cores (being found)."""
+"""CIFAR-10 in an hour on two CPU cores: a VGG of six convolutions, T = 1, 24 epochs.
+
+    python train.py --config configs/cifar10_fast.py --workdir runs/cifar10_fast
+
+Not of the paper, but its neuron. Found by measurement, for few epochs rather than for many: Muon
+for the kernels (optax), a surrogate twice as wide, one cycle of the learning rate, smoothed labels,
+crop and flip alone, bfloat16. With `--config.timesteps=2` half of the epochs take as long.
+`cifar10_small` is the same in 20 minutes, `cifar10_quick` in ten.
+"""
 
 from configs.base import get_config as base
 
@@ -8,14 +16,17 @@ def get_config():
     config.model = "fast"
     config.dataset = "cifar10"
     config.timesteps = 1
-    config.epochs = 3
-    config.batch_size = 125
+    config.surrogate_width = 2.0
+    config.dtype = "bfloat16"
+    config.epochs = 24
+    config.batch_size = 250
     config.optimizer = "muon"
-    config.learning_rate = 0.02
+    config.learning_rate = 0.04
     config.schedule = "onecycle"
     config.nesterov = True
+    config.weight_decay = 0.0
     config.label_smoothing = 0.1
     config.augment = ("crop", "flip")
-    config.crop_padding = 2
-    config.dtype = "bfloat16"
+    config.eval_every = 8  # an evaluation takes as long as 15 steps
+    config.mirrored_views = True
     return config

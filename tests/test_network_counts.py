@@ -97,7 +97,7 @@ COUNTS = [
     ("five_conv", 10, (20, 128, 128, 2), LIF | ma("TCS", 2), 2_188_104),
     ("three_conv", 11, TA, LIF | {"attention": "asa", "head_norm": False,
                                   "attention_options": {"reduction": 4}}, 2_329_045),
-    ("fast", 10, SMALL, LIF, 1_111_882),
+    ("fast", 10, SMALL, LIF, 2_295_114),
     ("sts_transformer", 11, (10, 128, 128, 2), LIF, 1_567_345),
     ("sts_transformer", 11, (16, 128, 128, 2), LIF, 1_572_745),
     ("sts_transformer", 10, (16, 128, 128, 2), LIF, 1_572_488),

@@ -93,8 +93,9 @@ VGG16 = functools.partial(VGG, layers=(
 VGG11 = functools.partial(
     VGG, layers=(64, "P", 128, "P", 256, 256, "P", 512, 512, "P", 512, 512, "P")
 )
-# For an hour on two cores, not of a paper: the cheap half of VGG-11.
-FAST = functools.partial(VGG, layers=(64, "P", 128, 128, "P", 256, 256, "P"), conv_bias=False)
+# For an hour on two cores, not of a paper: VGG-11 with its last convolutions left out, and pools in
+# front of what is dear.
+FAST = functools.partial(VGG, layers=(64, "P", 128, 128, "P", 256, 256, "P", 512), conv_bias=False)
 VGGSNN = functools.partial(
     VGG, layers=(64, 128, "P", 256, 256, "P", 512, 512, "P", 512, 512, "P"), flatten=True
 )
