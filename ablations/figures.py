@@ -55,7 +55,13 @@ def machine(series, run):
 
 
 def is_plain(run):
-    """Whether a run is of a recipe as it stands, but for the seed and where data lay."""
+    """Whether a run is of a recipe as it stands, but for the seed and where data lay.
+
+    A recipe that has another network by now is another one.
+    """
+    recipe = importlib.import_module(f"configs.{Path(run['command'][2]).stem}").get_config()
+    if any(key in run and run[key] != recipe[key] for key in ("model", "dataset")):
+        return False
     for word in run["command"][3:]:
         name, _, value = word.removeprefix("--config.").partition("=")
         if name == "neuron":
@@ -95,12 +101,13 @@ def own(config, runs):
 
 
 def shares(result):
-    """{split: accuracy} of a run's record or an eval.json."""
+    """{split: accuracy} of a run's record or an eval.json, mirrored views' as if of a split."""
     rest = {
         split: row["accuracy"] if isinstance(row, dict) else row
         for split, row in result["other_splits"].items()
     }
-    return {"test": result["accuracy"], **rest}
+    views = {"mirrored_views": result["mirrored_views"]} if "mirrored_views" in result else {}
+    return {"test": result["accuracy"], **views, **rest}
 
 
 def spread(runs):
@@ -136,7 +143,10 @@ def measured(all_series):
     return table(head, rows)
 
 
-SPLITS = {"test": "test", "unseen_writers": "unseen writers"}
+SPLITS = {
+    "test": "test", "unseen_writers": "unseen writers",
+    "mirrored_views": "test by the mean of mirrored views",
+}  # fmt: skip
 
 
 def expected(config, all_series):

@@ -2,20 +2,22 @@
 
     python -m ablations.results
 
-Takes docs/runs/*.json and docs/ablations/*.json (results.json of a series, see runs.py) and
-docs/published.json (the paper's figures), writes RESULTS.md, docs/runs/curves.png, the pictures
-beside the JSON, and the figures in README, recipes and docs (figures.py).
+Takes docs/runs/*.json, docs/ablations/*.json and docs/hosts/*.json (results.json of a series, see
+runs.py) and docs/published.json (the paper's figures), writes RESULTS.md, docs/runs/curves.png, the
+pictures beside the JSON, and the figures in README, recipes and docs (figures.py).
 """
 
 import json
 import statistics
 from pathlib import Path
 
+from ablations import host_table
 from ablations.figures import (
     SAME,
     documents,
     draw,
     duration,
+    is_plain,
     machine,
     percent,
     table,
@@ -24,13 +26,14 @@ from ablations.figures import (
 from ablations.statistics import paired
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+FOLDERS = ("runs", "ablations", "hosts")
 # Series of recipes as they stand; the others vary them, mostly under shorter schedules.
 RECIPES = ("fig3_", "runs/")
 
 
 def load():
-    """{"runs/x" or "ablations/x": what the file holds}, sorted by name."""
-    paths = sorted([*DOCS.glob("runs/*.json"), *DOCS.glob("ablations/*.json")])
+    """{"runs/x", "ablations/x" or "hosts/x": what the file holds}, sorted by name."""
+    paths = sorted(path for folder in FOLDERS for path in DOCS.glob(f"{folder}/*.json"))
     return {f"{path.parent.name}/{path.stem}": json.loads(path.read_text()) for path in paths}
 
 
@@ -73,15 +76,15 @@ GROUP_HEAD = ("setting", "T", "epochs", "seeds", "last epoch, %", "best epoch, %
               "measured with")  # fmt: skip
 
 
-def is_recipe(name):
-    return any(part in name for part in RECIPES)
+def is_recipe(name, runs):
+    return any(part in name for part in RECIPES) and is_plain(runs[0])
 
 
 def recipes(all_series):
     rows = []
     for name, series in all_series.items():
-        if is_recipe(name):
-            for runs in groups(series["runs"]).values():
+        for runs in groups(series["runs"]).values():
+            if is_recipe(name, runs):
                 config = Path(runs[0]["command"][2]).stem
                 rows.append(group_row(f"[{config}](docs/{name}.json)", series, runs))
     return table(GROUP_HEAD, rows)
@@ -181,8 +184,9 @@ def reached(run, goal):
 
 
 def every_run(name, series):
-    """A file's runs, a row each, folded away; settings with the command of their first seed."""
+    """A file's runs that ended, a row each, folded away; settings with their first seed's command."""
     lines = [f"<details><summary>docs/{name}.json: {len(series['runs'])} runs</summary>", ""]
+    series = {**series, "runs": [run for run in series["runs"] if "failed" not in run]}
     lines += table(
         ("setting", "seed", "commit", "last, %", "best, %", "time", "images/s", "uJ: paper / exact",
          "firing rate", "measured with"),
@@ -198,12 +202,29 @@ def every_run(name, series):
     return [*lines, "", "```sh", *commands, "```", "", "</details>", ""]
 
 
+def of_hosts(every, hosts):
+    """What docs/systems.md is made from, Markdown lines; none where nothing was run."""
+    if not hosts:
+        return []
+    rows = [
+        (f"[{Path(name).name}](docs/{name}.json)", len(groups(every[name]["runs"])),
+         len(every[name]["runs"]), sum("failed" in run for run in every[name]["runs"]))
+        for name in hosts
+    ]  # fmt: skip
+    return [
+        "## Every piece and system under one recipe", "",
+        "Ranked in [docs/systems.md](docs/systems.md#under-one-recipe).", "",
+        *table(("host", "settings", "runs", "of them failed"), rows), "",
+        "![accuracy against energy](docs/hosts/accuracy_energy.png)", "",
+    ]  # fmt: skip
+
+
 def curves(all_series, path):
     """Test accuracy over epochs: a panel a recipe, mean and range over seeds."""
     from dalif_jax.analysis.figures import BLUE, panels
 
-    shown = [(name, runs) for name, series in all_series.items() if is_recipe(name)
-             for runs in groups(series["runs"]).values()]  # fmt: skip
+    shown = [(name, runs) for name, series in all_series.items()
+             for runs in groups(series["runs"]).values() if is_recipe(name, runs)]  # fmt: skip
     figure, axes = panels(len(shown), width=4.0)
     for axis, (_, runs) in zip(axes, shown, strict=True):
         epochs = [epoch for epoch, _ in runs[0]["curve"]]
@@ -222,6 +243,8 @@ def curves(all_series, path):
 def page(all_series, published):
     """RESULTS.md as text."""
     count = sum(len(series["runs"]) for series in all_series.values())
+    every, hosts = all_series, [name for name in all_series if name.startswith("hosts/")]
+    all_series = {name: series for name, series in every.items() if name not in hosts}
     pictures = [name for name in all_series if "fig3_" in name]
     lines = [
         "# Results", "",
@@ -248,15 +271,18 @@ def page(all_series, published):
         *(line for name in pictures for line in (
             f"{Path(all_series[name]['runs'][0]['command'][2]).stem}, "
             f"{len(all_series[name]['runs'])} seeds:", "", f"![decays](docs/{name}.png)", "")),
+        *of_hosts(every, hosts),
         "## Speed record", "", *speed_record(all_series), "",
         "## Every run", "",
-        *(line for name, series in all_series.items() for line in every_run(name, series)),
+        *(line for name, series in every.items() for line in every_run(name, series)),
     ]  # fmt: skip
     return "\n".join(lines).rstrip() + "\n"
 
 
 def main():
     all_series = load()
+    if hosts := {n.removeprefix("hosts/"): s for n, s in all_series.items() if "hosts/" in n}:
+        host_table.draw(hosts)
     published = json.loads((DOCS / "published.json").read_text())
     (DOCS.parent / "RESULTS.md").write_text(page(all_series, published))
     curves(all_series, DOCS / "runs" / "curves.png")

@@ -132,3 +132,30 @@ def test_a_card_is_told_whether_it_says_what_was_measured(right, examples, word)
     line = card.agreement(stated, {"accuracy": 280 / 287, "examples": 287})
     assert line.startswith(f"{word} the card: ") and "\n" not in line
     assert f"{right / examples:.2%} of {examples}" in line and "97.56% of 287" in line
+
+
+@pytest.mark.parametrize("keys", [{}, {"attention": "asa"}, {"membrane_bn": True}])
+def test_kernels_used_as_bfloat16_are_kept_so_and_give_the_same_bits(exported, tmp_path, keys):
+    settings = exported[1].copy_and_resolve_references()
+    settings.update({"dtype": "bfloat16", **keys})
+    program = training.make_program(settings, 1, training.make_mesh())
+    state = program.init()
+    state = state.replace(params=jax.tree.map(lambda leaf: 3.1 * leaf, state.params))
+    card.export(tmp_path, settings, program.model, state, exported[4], nir=False)
+    _, again, loaded, _ = card.load(tmp_path)
+    x = jax.random.normal(jax.random.key(0), (4, 1, 8, 8, 1), "bfloat16")
+    logits = [
+        p.model.apply(
+            {"params": s.params, "batch_stats": s.batch_stats}, x, train=False, timesteps=2
+        )
+        for p, s in ((program, state), (again, loaded))
+    ]
+    np.testing.assert_array_equal(*logits)
+    assert np.ptp(np.float32(logits[0])) > 0
+    kernels = sum(
+        leaf.size for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)
+        if path[-1].key == "kernel"
+    )  # fmt: skip
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.batch_stats)))
+    size = (tmp_path / "weights.safetensors").stat().st_size
+    assert weights - 2 * kernels <= size < weights - 2 * kernels + 20_000

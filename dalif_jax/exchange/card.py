@@ -1,6 +1,7 @@
 """A trained network as a folder to share: weights, config, measured figures, NIR graph, a page.
 
-weights.safetensors   params/... and batch_stats/..., nothing else can be in it
+weights.safetensors   params/... and batch_stats/..., nothing else can be in it; kernels that the
+                      network uses as bfloat16 are kept so, in half the space and to the same bits
 config.json           the run's config
 eval.json             what was measured with these weights
 network.nir           the same network for other tools (interchange.py), where it has that form
@@ -11,6 +12,7 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dalif_jax import neurons, training
@@ -49,8 +51,8 @@ def export(folder, settings, model, state, report, nir=True):
     variables = jax.device_get({"params": params, "batch_stats": state.batch_stats})
     settings = settings.copy_and_resolve_references()
     settings.data_dir = settings.cache_dir = ""  # of the machine, not of the network
-    weights = save(flat(variables), {"format": "dalif_jax"})
-    (folder / "weights.safetensors").write_bytes(weights)
+    arrays = {name: as_used(name, array, settings.dtype) for name, array in flat(variables).items()}
+    (folder / "weights.safetensors").write_bytes(save(arrays, {"format": "dalif_jax"}))
     (folder / "config.json").write_text(json.dumps(config.to_json(settings), indent=2) + "\n")
     (folder / "eval.json").write_text(json.dumps(report, indent=2) + "\n")
     spec = sets.spec(settings.dataset, settings.frame_size, settings.found)
@@ -65,6 +67,12 @@ def export(folder, settings, model, state, report, nir=True):
         nir_note = "`python eval.py --card FOLDER --export OTHER` adds the NIR file."
     (folder / "README.md").write_text(page(settings, report, nir_note))
     return sorted(folder.iterdir())
+
+
+def as_used(name, array, dtype):
+    """A weight as it is kept: a kernel in bfloat16 where the network computes in it."""
+    short = dtype == "bfloat16" and name.startswith("params/") and name.endswith("/kernel")
+    return array.astype(jnp.bfloat16) if short else array
 
 
 def write_nir(path, settings, model, variables, shape, **keys):
@@ -137,16 +145,20 @@ def flat_shapes(tree):
 
 
 def weights(folder):
-    """{"params/a/b/c": NumPy array} of a card, its batch_stats among them.
+    """{"params/a/b/c": NumPy array} of a card, its batch_stats among them; bfloat16 as float32.
 
     Raises:
       CardError: the file is damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(Path(folder) / "weights.safetensors")
+        with safe_open(Path(folder) / "weights.safetensors", "numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return {
+            name: array.astype(np.float32) if array.dtype == jnp.bfloat16 else array
+            for name, array in arrays.items()
+        }
     except (SafetensorError, ValueError, OSError) as error:
         raise CardError(f"{folder} is damaged: {error}") from error
 
