@@ -184,7 +184,7 @@ def reached(run, goal):
 
 
 def every_run(name, series):
-    """A file's runs that ended, a row each, folded away; settings with their first seed's command."""
+    """A file's runs that ended, a row each, folded away; settings with a command each."""
     lines = [f"<details><summary>docs/{name}.json: {len(series['runs'])} runs</summary>", ""]
     series = {**series, "runs": [run for run in series["runs"] if "failed" not in run]}
     lines += table(
