@@ -1,8 +1,8 @@
 """The figures in prose, from the same JSON as RESULTS.md: one place for a number, pages repeat it.
 
 Written by `python -m ablations.results`: README's table of what was measured, what a recipe's
-docstring expects, what the ablations found, the table of cards. In Markdown the text between
-`<!-- figures: NAME -->` and `<!-- end -->` is written, in a recipe's docstring what follows
+docstring expects, what the ablations found (found.py), the table of cards. In Markdown the text
+between `<!-- figures: NAME -->` and `<!-- end -->` is written, in a recipe's docstring what follows
 "Expected:". tests/test_prose.py compares.
 """
 
@@ -15,43 +15,12 @@ from statistics import fmean
 
 from scipy import stats
 
-from ablations import fig1a, fig2, fig3, key, ranking
-from ablations.ranking import rank
+from ablations.found import found_by
+from ablations.tables import SAME, duration, machine, percent, table, versions
 from dalif_jax.settings import config as configs
-from dalif_jax.settings.keys import get_config as base_config
 
 ROOT = Path(__file__).resolve().parent.parent
-SAME = {"both": "dalif"}  # two names of one neuron
 MARKED = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def percent(values):
-    """Mean of shares as percent, with their range."""
-    text = f"{100 * fmean(values):.2f}"
-    if len(values) > 1:
-        text += f" ({100 * min(values):.2f} to {100 * max(values):.2f})"
-    return text
-
-
-def table(head, rows):
-    """A Markdown table, a string a line."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return [*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)]
-
-
-def duration(seconds):
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
-def versions(series):
-    """What a series was measured with, "jax 0.10.2"."""
-    return f"jax {series['jax']}" if "jax" in series else "version not noted"
-
-
-def machine(series, run):
-    """What a run was trained on; runs that do not say so were trained on the machine's cores."""
-    kind = run.get("device") or "1 x cpu"
-    return f"{series['cpu']}, {series['cores']} cores" if kind.endswith("cpu") else kind
 
 
 def is_plain(run):
@@ -175,97 +144,6 @@ def docstring(text, config, all_series):
     before = " ".join(last.split("Expected:")[0].split())
     last = textwrap.fill(f"{before} {sentence}", 100, break_on_hyphens=False)
     return f'{head}"""' + "\n\n".join([*paragraphs, last]) + f'\n"""{tail}'
-
-
-def found_by(name, series):
-    """What an ablation found, Markdown lines: verdicts, and what they were measured with."""
-    runs = series["runs"]
-    by = list(dict.fromkeys(run["name"] for run in runs))
-    epochs, seeds = runs[0]["epochs"], len({run["seed"] for run in runs})
-    lines = [
-        f"{len(runs)} runs of {epochs} epochs, {seeds} seeds, {versions(series)}, "
-        f"{machine(series, runs[0])} ([{name}.json]({name}.json)).",
-        "",
-    ]
-    if name.startswith("fig1a"):
-        values = fig1a.grid(runs)
-        high = fig1a.test(values[2:])
-        lines += [f"* {line}" for line in fig1a.lines(fig1a.test(values))]
-        lines.append(
-            f"* alpha {' and '.join(map(str, fig1a.ALPHAS[2:]))} alone, best cell minus worst: "
-            f"{100 * high['gap']:.2f} points"
-        )
-    elif name.startswith("fig2"):
-        steps = sorted({run["timesteps"] for run in runs})
-        arms = [arm for arm in fig2.ARMS if any(n.endswith(f"-{arm}") for n in by)]
-        lines += table(
-            ("T", "difference", "mean", "verdict"),
-            [
-                (r["timesteps"], f"{r['arm']} - {r['against']}", fig2.words(r), r["verdict"])
-                for r in fig2.compare(runs, arms, steps)
-            ],
-        )
-    elif name.startswith("fig3"):
-        lines += [f"* {line}" for line in fig3.lines(fig3.claims(runs, start_of(runs[0])))]
-    elif name.startswith(RANKED):
-        lines += ranked(runs, by[0])
-    else:
-        lines += [f"* {key.line(row)}" for row in key.compare(runs, by)]
-    return lines
-
-
-RANKED = ("ingredients", "timesteps")  # series of settings against their first
-
-
-def ranked(runs, baseline):
-    """The table of settings against a baseline, best first, Markdown lines."""
-    by = {}
-    for run in runs:
-        if "failed" not in run:
-            by.setdefault(run["name"], []).append(run)
-    rows = []
-    for row in rank(runs, baseline):
-        if not row.values:
-            rows.append((row.name, "", "", f"failed: {'; '.join(sorted(set(row.failed)))}", "", ""))
-            continue
-        of, found = by[row.name], row.difference
-        rows.append((
-            row.name, percent(row.values), found.text() if found else "",
-            row.verdict or "what is compared with", duration(fmean(r["seconds"] for r in of)),
-            " / ".join(f"{fmean(r['energy_uj'][k] for r in of):.3g}" for k in ("paper", "exact")),
-        ))  # fmt: skip
-    return table(
-        ("setting", "test, mean (range), %", "difference", "verdict, corrected (Holm)", "time",
-         "uJ: paper / exact"), rows,
-    )  # fmt: skip
-
-
-def draw(name, series, path):
-    """The picture of an ablation, as its program drew it."""
-    runs = series["runs"]
-    by = list(dict.fromkeys(run["name"] for run in runs))
-    if name.startswith("fig1a"):
-        fig1a.draw(fig1a.grid(runs), path)
-    elif name.startswith("fig2"):
-        arms = [arm for arm in fig2.ARMS if any(n.endswith(f"-{arm}") for n in by)]
-        fig2.draw(runs, path, arms, sorted({run["timesteps"] for run in runs}))
-    elif name.startswith("fig3"):
-        fig3.draw(runs, start_of(runs[0]), path)
-    elif name.startswith(RANKED):
-        ranking.draw(rank(runs, by[0]), path)
-    else:
-        key.draw(runs, key.compare(runs, by), by, path)
-
-
-def start_of(run):
-    """{decay: value} before a run was trained."""
-    init = keys_of(run).get("decay_init", base_config().decay_init)
-    return fig3.start(run["decay_function"], init)
-
-
-def keys_of(run):
-    """{key: text} that a run's command sets."""
-    return dict(w.removeprefix("--config.").split("=", 1) for w in run["command"][3:])
 
 
 def cards():

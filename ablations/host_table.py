@@ -8,10 +8,10 @@ import json
 from pathlib import Path
 from statistics import fmean
 
-from ablations.figures import duration, machine, percent, table, versions
 from ablations.ranking import rank
 from ablations.statistics import LEVEL, interval
 from ablations.systems import BASELINE, kind_of
+from ablations.tables import duration, machine, percent, table, versions
 from dalif_jax.analysis import figures
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

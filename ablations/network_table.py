@@ -9,7 +9,7 @@ import runpy
 from pathlib import Path
 from statistics import fmean
 
-from ablations.figures import table
+from ablations.tables import table
 from dalif_jax import attention, neurons, training
 from dalif_jax.analysis import summary
 from dalif_jax.data import sets

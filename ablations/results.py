@@ -11,19 +11,11 @@ import json
 import statistics
 from pathlib import Path
 
-from ablations import host_table
-from ablations.figures import (
-    SAME,
-    documents,
-    draw,
-    duration,
-    is_plain,
-    machine,
-    percent,
-    table,
-    versions,
-)
+from ablations import host_table, minutes
+from ablations.figures import documents, is_plain
+from ablations.found import draw
 from ablations.statistics import paired
+from ablations.tables import SAME, duration, machine, percent, table, versions
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 FOLDERS = ("runs", "ablations", "hosts")
@@ -256,6 +248,8 @@ def page(all_series, published):
         "the paper's tools and exactly ([README](README.md)); firing rate is the mean over layers.",
         "", "## Recipes as they stand", "", *recipes(all_series), "",
         "![test accuracy over epochs](docs/runs/curves.png)", "",
+        "CIFAR-10 on two cores, accuracy against minutes:", "",
+        "![accuracy against minutes](docs/runs/minutes.png)", "",
         "## Against the paper", "",
         "The paper's figures are best epochs of 1000; its table cells are not in its text, so most "
         "are bounds. `not run` says exactly that: these recipes need a GPU, and "
@@ -286,6 +280,7 @@ def main():
     published = json.loads((DOCS / "published.json").read_text())
     (DOCS.parent / "RESULTS.md").write_text(page(all_series, published))
     curves(all_series, DOCS / "runs" / "curves.png")
+    minutes.draw(all_series, DOCS / "runs" / "minutes.png")
     for name, series in all_series.items():
         if name.startswith("ablations/"):
             draw(name.removeprefix("ablations/"), series, DOCS / f"{name}.png")

@@ -13,8 +13,8 @@ from statistics import fmean
 from typing import NamedTuple
 
 from ablations import systems
-from ablations.figures import table
 from ablations.runs import arguments, series
+from ablations.tables import table
 
 FACTORS = (0.333, 1.0, 3.0)
 SURROGATES = ("rectangle", "triangle", "arctan")

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 
 from ablations import network_table
-from ablations.figures import table
+from ablations.tables import table
 from configs.systems import SYSTEMS
 from configs.systems import get_config as recipe_of
 from dalif_jax import neurons

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ablations import figures, results
+from ablations import found as found_in
 
 ROOT = Path(__file__).resolve().parent.parent
 ALL_SERIES = results.load()
@@ -64,7 +65,7 @@ def test_ablation_lines_are_those_that_made_the_figures(page, program, given, co
     varied = {"seed", "neuron", "alpha", "beta", "timesteps", "data_dir", given.get("key")}
     asked = {k.removeprefix("config."): v for k, v in given.items() if k.startswith("config.")}
     for run in runs:
-        keys = figures.keys_of(run)
+        keys = found_in.keys_of(run)
         assert {k: v for k, v in keys.items() if k not in varied or k in asked} == asked, page
     seeds = int(given.get("seeds", 3 if program == "fig1a" else 5))
     assert {run["seed"] for run in runs} == set(range(seeds))

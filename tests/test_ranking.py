@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablations import figures, ingredients, ranking, timesteps
+from ablations import decays, found, ingredients, ranking, timesteps
 from configs.base import get_config as base
 from dalif_jax.settings import config as configs
 
@@ -100,7 +100,7 @@ def test_ranked_series_are_a_table_and_a_picture(tmp_path):
     runs = records(recipe=[0.5, 0.6, 0.7], less=[0.4, 0.5, 0.62], broken=["nan", "nan", "nan"])
     for run in runs:
         run.update({"seconds": 120.0, "energy_uj": {"paper": 2.0, "exact": 1.0}})
-    lines = figures.ranked(runs, "recipe")
+    lines = found.ranked(runs, "recipe")
     assert lines[2:] == [
         "| recipe | 60.00 (50.00 to 70.00) |  | what is compared with | 2 min | 2 / 1 |",
         "| less | 50.67 (40.00 to 62.00) | -9.33 points, 95 % interval -12.20 to -6.46 | lower "
@@ -117,3 +117,26 @@ def test_at_equal_time_twice_the_timesteps_are_half_the_epochs():
     assert found["ReLU"]["neuron"] == "relu"
     with pytest.raises(ValueError, match="epochs=6 is no multiple of 4"):
         timesteps.settings(6)
+
+
+def test_decays_are_compared_within_their_timesteps_and_norm(tmp_path):
+    names = list(decays.settings())
+    assert len(names) == 2 * 2 * 5 and names[:2] == ["T8-dalif", "T8-channels"]
+    assert decays.settings()["T16-mbn-tied"] == {
+        "neuron": "tied", "membrane_bn": True, "timesteps": 16
+    }  # fmt: skip
+    made = {name: [0.5 + 0.01 * i, 0.6 + 0.01 * i] for i, name in enumerate(names)}
+    runs = records(**made)
+    for run in runs:
+        run.update({"seconds": 120.0, "energy_uj": {"paper": 2.0, "exact": 1.0}})
+    families = decays.families(runs)
+    assert [row[:2] for row in families] == [(8, False), (8, True), (16, False), (16, True)]
+    assert [row.name for row in families[1][2]] == [
+        f"T8-mbn-{name}" for name in ("lif", "plif", "tied", "channels", "dalif")
+    ]
+    assert families[1][2][0].difference.mean == pytest.approx(0.04)
+    lines = found.found_by("decays_x", {"runs": [r | {"epochs": 2} for r in runs], "cpu": "x",
+                                          "cores": 2, "jax": "1"})  # fmt: skip
+    assert sum(line.startswith("| T8-mbn-") for line in lines) == 5
+    decays.draw(runs, tmp_path / "x.png")
+    assert (tmp_path / "x.png").stat().st_size > 5_000

@@ -1,0 +1,112 @@
+"""What an ablation of docs/ablations found, as lines of its page, and its picture.
+
+The beginning of a file's name says which ablation it is of.
+"""
+
+from statistics import fmean
+
+from ablations import decays, fig1a, fig2, fig3, key, ranking
+from ablations.ranking import rank
+from ablations.tables import duration, machine, percent, table, versions
+from dalif_jax.settings.keys import get_config as base_config
+
+RANKED = ("ingredients", "timesteps")  # series of settings against their first
+
+
+def found_by(name, series):
+    """What an ablation found, Markdown lines: verdicts, and what they were measured with."""
+    runs = series["runs"]
+    by = list(dict.fromkeys(run["name"] for run in runs))
+    epochs, seeds = runs[0]["epochs"], len({run["seed"] for run in runs})
+    lines = [
+        f"{len(runs)} runs of {epochs} epochs, {seeds} seeds, {versions(series)}, "
+        f"{machine(series, runs[0])} ([{name}.json]({name}.json)).",
+        "",
+    ]
+    if name.startswith("fig1a"):
+        values = fig1a.grid(runs)
+        high = fig1a.test(values[2:])
+        lines += [f"* {line}" for line in fig1a.lines(fig1a.test(values))]
+        lines.append(
+            f"* alpha {' and '.join(map(str, fig1a.ALPHAS[2:]))} alone, best cell minus worst: "
+            f"{100 * high['gap']:.2f} points"
+        )
+    elif name.startswith("fig2"):
+        steps = sorted({run["timesteps"] for run in runs})
+        arms = [arm for arm in fig2.ARMS if any(n.endswith(f"-{arm}") for n in by)]
+        lines += table(
+            ("T", "difference", "mean", "verdict"),
+            [
+                (r["timesteps"], f"{r['arm']} - {r['against']}", fig2.words(r), r["verdict"])
+                for r in fig2.compare(runs, arms, steps)
+            ],
+        )
+    elif name.startswith("fig3"):
+        lines += [f"* {line}" for line in fig3.lines(fig3.claims(runs, start_of(runs[0])))]
+    elif name.startswith(RANKED):
+        lines += ranked(runs, by[0])
+    elif name.startswith("decays"):
+        for t, norm, rows in decays.families(runs):
+            lines += [f"T = {t}, membranes {'normed' if norm else 'as they are'}:", ""]
+            lines += [*ranked(runs, None, rows), ""]
+        lines.pop()
+    else:
+        lines += [f"* {key.line(row)}" for row in key.compare(runs, by)]
+    return lines
+
+
+def ranked(runs, baseline, known=None):
+    """The table of settings against a baseline, best first, Markdown lines.
+
+    Args:
+      known: rows of `rank`, where they are known; else of all runs against the baseline.
+    """
+    by = {}
+    for run in runs:
+        if "failed" not in run:
+            by.setdefault(run["name"], []).append(run)
+    rows = []
+    for row in known or rank(runs, baseline):
+        if not row.values:
+            rows.append((row.name, "", "", f"failed: {'; '.join(sorted(set(row.failed)))}", "", ""))
+            continue
+        of, found = by[row.name], row.difference
+        rows.append((
+            row.name, percent(row.values), found.text() if found else "",
+            row.verdict or "what is compared with", duration(fmean(r["seconds"] for r in of)),
+            " / ".join(f"{fmean(r['energy_uj'][k] for r in of):.3g}" for k in ("paper", "exact")),
+        ))  # fmt: skip
+    return table(
+        ("setting", "test, mean (range), %", "difference", "verdict, corrected (Holm)", "time",
+         "uJ: paper / exact"), rows,
+    )  # fmt: skip
+
+
+def draw(name, series, path):
+    """The picture of an ablation, as its program drew it."""
+    runs = series["runs"]
+    by = list(dict.fromkeys(run["name"] for run in runs))
+    if name.startswith("fig1a"):
+        fig1a.draw(fig1a.grid(runs), path)
+    elif name.startswith("fig2"):
+        arms = [arm for arm in fig2.ARMS if any(n.endswith(f"-{arm}") for n in by)]
+        fig2.draw(runs, path, arms, sorted({run["timesteps"] for run in runs}))
+    elif name.startswith("fig3"):
+        fig3.draw(runs, start_of(runs[0]), path)
+    elif name.startswith(RANKED):
+        ranking.draw(rank(runs, by[0]), path)
+    elif name.startswith("decays"):
+        decays.draw(runs, path)
+    else:
+        key.draw(runs, key.compare(runs, by), by, path)
+
+
+def start_of(run):
+    """{decay: value} before a run was trained."""
+    init = keys_of(run).get("decay_init", base_config().decay_init)
+    return fig3.start(run["decay_function"], init)
+
+
+def keys_of(run):
+    """{key: text} that a run's command sets."""
+    return dict(w.removeprefix("--config.").split("=", 1) for w in run["command"][3:])
