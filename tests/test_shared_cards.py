@@ -15,7 +15,7 @@ CIFAR = ROOT.parent / "shared" / "data" / "cifar10"
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_a_card_is_small_and_says_what_it_measured(card):
-    assert sum(path.stat().st_size for path in card.iterdir()) < 2_000_000
+    assert sum(path.stat().st_size for path in card.iterdir()) < 8_000_000
     stated = json.loads((card / "eval.json").read_text())
     text = (card / "README.md").read_text()
     assert f"| test | {stated['examples']:,} | {stated['accuracy']:.2%} |" in text
@@ -42,4 +42,4 @@ def test_the_digits_card_measures_as_stated():
 def test_the_cifar10_card_measures_as_stated(tmp_path):
     subprocess.run([sys.executable, CIFAR / "make_python_batches.py", tmp_path], check=True)
     stated = measured(ROOT / "cards" / "cifar10_small", f"--data_dir={tmp_path}")
-    assert stated["examples"] == 10_000 and stated["accuracy"] > 0.7
+    assert stated["examples"] == 10_000 and stated["accuracy"] > 0.85
