@@ -19,7 +19,7 @@ INGREDIENTS = {
         lambda c: c.optimizer == "muon",
         {"optimizer": "sgd", "learning_rate": 0.2, "weight_decay": 5e-4},
     ),
-    "wide surrogate": (lambda c: c.surrogate_width > 1, {"surrogate_width": 1.0}),
+    "triangle": (lambda c: c.surrogate == "triangle", {"surrogate": "rectangle"}),
     "one cycle": (lambda c: c.schedule == "onecycle", {"schedule": "cosine"}),
     "Nesterov": (lambda c: c.nesterov, {"nesterov": False}),
     "label smoothing": (lambda c: c.label_smoothing > 0, {"label_smoothing": 0.0}),
