@@ -40,8 +40,12 @@ def draw(all_series, path):
         axis.errorbar(x, y, yerr=[low, high], fmt="o-", color=colours.get(t, "0.3"), capsize=3,
                       label=f"T = {t}")  # fmt: skip
         for row, left, up in zip(of, x, y, strict=True):
-            axis.annotate(f"{row[0]}, {len(row[2])} seeds", (left, up), xytext=(6, -12),
+            seeds = f"{len(row[2])} seed{'s' * (len(row[2]) > 1)}"
+            axis.annotate(f"{row[0]}, {seeds}", (left, up), xytext=(-6, -14), ha="right",
                           textcoords="offset points", fontsize=8)  # fmt: skip
-    axis.set(xlabel="minutes of a run", ylabel="test accuracy, last epoch (%)", xlim=(0, None))
-    axis.legend(frameon=False)
+    right = max((max(row[2]) for row in rows), default=1)
+    axis.set(xlabel="minutes of a run", ylabel="test accuracy, last epoch (%)",
+             xlim=(0, 1.1 * right))  # fmt: skip
+    if rows:
+        axis.legend(frameon=False, loc="lower right")
     figure.savefig(path)
