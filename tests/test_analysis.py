@@ -6,6 +6,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from commands import train
 from PIL import Image
 
 from dalif_jax.analysis import figures, watching
@@ -208,3 +209,13 @@ def test_the_commit_is_this_checkouts_or_none(tmp_path, monkeypatch):
     assert re.fullmatch("[0-9a-f]{12}", report.commit())
     (tmp_path / "report.py").write_text("x = 1\n")
     assert re.fullmatch("[0-9a-f]{12}-changed", report.commit())
+
+
+def test_a_run_of_a_neuron_without_a_membrane_is_reported_without_its_picture(tmp_path):
+    code, out = train(
+        tmp_path / "run", "--config.epochs=1", "--config.warmup_epochs=0", "--config.model=tiny",
+        "--config.neuron=relu", "--config.timesteps=1",
+    )  # fmt: skip
+    assert code == 0, out
+    assert "membranes_0.png" not in out and "sample_0.png" in out
+    assert "membranes of a few neurons" not in (tmp_path / "run" / "report.html").read_text()

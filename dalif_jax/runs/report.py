@@ -59,11 +59,10 @@ def write(workdir, settings, values, state, feed, number=0):
     inside = look_inside(state, example, settings, list(values["layers"]))
     names = classes.names(settings.dataset, settings.found)
     file = lambda stem: workdir / f"{named(stem, which)}.png"  # noqa: E731
-    drawn = [
-        watching.sample(example, inside, int(label), file(f"sample_{number}"), names, note),
-        watching.membranes(inside, file(f"membranes_{number}"), note),
-        figures.energy_layers(values, file("energy"), note),
-    ]
+    drawn = [watching.sample(example, inside, int(label), file(f"sample_{number}"), names, note)]
+    if inside.membranes:
+        drawn.append(watching.membranes(inside, file(f"membranes_{number}"), note))
+    drawn.append(figures.energy_layers(values, file("energy"), note))
     if values["confusion"]:
         drawn.append(figures.confusion_matrix(values, file("confusion"), names, note))
     meanings = neurons.NEURONS[settings.neuron].meanings

@@ -15,7 +15,7 @@ class Inside(NamedTuple):
 
     logits: np.ndarray  # [T, K]
     spikes: dict  # {layer: bool [T, H, W, C]}
-    membranes: dict  # {layer: [T, H, W, C]}, h before the reset
+    membranes: dict  # {layer: [T, H, W, C]}, h before the reset; {} where a neuron shows none
     thresholds: dict  # {layer: [T, H, W, C]}, what h was to reach
     hard_reset: bool  # whether a membrane that fired starts again from 0
 
@@ -35,7 +35,8 @@ def look_inside(state, image, config, layers):
     stats = jax.device_get(state.batch_stats)
     # A forward pass of its own, for training's may run as kernels over all devices.
     model = build_model(config)
-    asked = ("spikes", "membrane", "threshold")
+    kind = neurons.NEURONS[config.neuron]
+    asked = ("spikes", "membrane", "threshold") if kind.membrane else ("spikes",)
 
     if spec.events:
         image = image[: config.timesteps]  # of a set of whole recordings, the first slice
@@ -56,9 +57,9 @@ def look_inside(state, image, config, layers):
     return Inside(
         logits,
         {name: inside["spikes"][name] != 0 for name in layers},
-        {name: inside["membrane"][name] for name in layers},
-        {name: inside["threshold"][name] for name in layers},
-        neurons.NEURONS[config.neuron].decays is not None,
+        {name: inside["membrane"][name] for name in layers if kind.membrane},
+        {name: inside["threshold"][name] for name in layers if kind.membrane},
+        kind.decays is not None,
     )
 
 
