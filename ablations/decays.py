@@ -51,9 +51,8 @@ def draw(records, path):
     for axis, (t, norm, rows) in zip(axes, found, strict=True):
         others = [row for row in rows if row.difference and row.difference.mean is not None]
         for place, row in enumerate(reversed(others)):
-            gap = row.difference
-            half = 0 if gap.low is None else 50 * (gap.high - gap.low)
-            axis.errorbar(100 * gap.mean, place, xerr=half, fmt="o", color=BLUE, ms=5, capsize=2)
+            gap, half = 100 * row.difference.mean, 100 * row.difference.half
+            axis.errorbar(gap, place, xerr=half, fmt="o", color=BLUE, ms=5, capsize=2)
         names = [row.name.rsplit("-", 1)[1] for row in reversed(others)]
         axis.set_yticks(range(len(others)), names)
         axis.axvline(0, color="0.4", lw=1)

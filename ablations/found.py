@@ -7,7 +7,7 @@ from statistics import fmean
 
 from ablations import decays, fig1a, fig2, fig3, key, ranking
 from ablations.ranking import rank
-from ablations.tables import duration, machine, percent, table, versions
+from ablations.tables import by_name, duration, energies, machine, percent, table, versions
 from dalif_jax.settings.keys import get_config as base_config
 
 RANKED = ("ingredients", "timesteps")  # series of settings against their first
@@ -44,41 +44,33 @@ def found_by(name, series):
     elif name.startswith("fig3"):
         lines += [f"* {line}" for line in fig3.lines(fig3.claims(runs, start_of(runs[0])))]
     elif name.startswith(RANKED):
-        lines += ranked(runs, by[0])
+        lines += ranked(runs, rank(runs, by[0]))
     elif name.startswith("decays"):
         for t, norm, rows in decays.families(runs):
             lines += [f"T = {t}, membranes {'normed' if norm else 'as they are'}:", ""]
-            lines += [*ranked(runs, None, rows), ""]
+            lines += [*ranked(runs, rows), ""]
         lines.pop()
     else:
         lines += [f"* {key.line(row)}" for row in key.compare(runs, by)]
     return lines
 
 
-def ranked(runs, baseline, known=None):
-    """The table of settings against a baseline, best first, Markdown lines.
-
-    Args:
-      known: rows of `rank`, where they are known; else of all runs against the baseline.
-    """
-    by = {}
-    for run in runs:
-        if "failed" not in run:
-            by.setdefault(run["name"], []).append(run)
-    rows = []
-    for row in known or rank(runs, baseline):
+def ranked(runs, rows):
+    """The table of a series, Markdown lines; `rows` are of `rank`."""
+    by, cells = by_name(runs), []
+    for row in rows:
         if not row.values:
-            rows.append((row.name, "", "", f"failed: {'; '.join(sorted(set(row.failed)))}", "", ""))
+            cells.append((row.name, "", "", f"failed: {row.reason}", "", ""))
             continue
         of, found = by[row.name], row.difference
-        rows.append((
+        cells.append((
             row.name, percent(row.values), found.text() if found else "",
             row.verdict or "what is compared with", duration(fmean(r["seconds"] for r in of)),
-            " / ".join(f"{fmean(r['energy_uj'][k] for r in of):.3g}" for k in ("paper", "exact")),
+            energies(of),
         ))  # fmt: skip
     return table(
         ("setting", "test, mean (range), %", "difference", "verdict, corrected (Holm)", "time",
-         "uJ: paper / exact"), rows,
+         "uJ: paper / exact"), cells,
     )  # fmt: skip
 
 

@@ -11,7 +11,16 @@ from statistics import fmean
 from ablations.ranking import rank
 from ablations.statistics import LEVEL, interval
 from ablations.systems import BASELINE, kind_of
-from ablations.tables import duration, machine, percent, table, versions
+from ablations.tables import (
+    by_name,
+    duration,
+    energies,
+    firing_rate,
+    machine,
+    percent,
+    table,
+    versions,
+)
 from dalif_jax.analysis import figures
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -43,15 +52,6 @@ def load():
     return {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 
 
-def ended(series):
-    """{setting: its runs that ended}."""
-    found = {}
-    for run in series["runs"]:
-        if "failed" not in run:
-            found.setdefault(run["name"], []).append(run)
-    return found
-
-
 def command(series):
     """What trains the series of a host."""
     first, *others = [run["command"] for run in series["runs"]]
@@ -66,7 +66,7 @@ def command(series):
 
 def host(name, series):
     """The section of one host, Markdown lines."""
-    by, rows = ended(series), rank(series["runs"], BASELINE)
+    by, rows = by_name(series["runs"]), rank(series["runs"], BASELINE)
     one = by[BASELINE][0]
     took = sum(run["seconds"] for runs in by.values() for run in runs)
     failed = sum(bool(row.failed) for row in rows)
@@ -88,7 +88,7 @@ def host(name, series):
 def columns(row, runs):
     """A setting's row of a host's table."""
     if not runs:
-        return (f"`{row.name}`", 0, "", "", "", f"failed: {reason(row)}", *[""] * 5)
+        return (f"`{row.name}`", 0, "", "", "", f"failed: {row.reason}", *[""] * 5)
     found = row.difference
     if found is None or found.low is None:
         said = "" if found is None or found.mean is None else f"{100 * found.mean:+z.2f}"
@@ -96,22 +96,15 @@ def columns(row, runs):
         said = f"{100 * found.mean:+z.2f} ({100 * found.low:+z.2f} to {100 * found.high:+z.2f})"
     verdict = row.verdict or "baseline"
     if row.failed:
-        verdict += f"; {len(row.failed)} failed: {reason(row)}"
+        verdict += f"; {len(row.failed)} failed: {row.reason}"
     peaks = [run["peak_mb"] for run in runs if run["peak_mb"]]
-    rate = fmean(fmean(run["firing_rates"].values()) for run in runs)
-    energies = " / ".join(
-        f"{fmean(run['energy_uj'][rule] for run in runs):.3g}" for rule in ("paper", "exact")
-    )
+    rate = fmean(map(firing_rate, runs))
     return (
         f"`{row.name}`", len(runs), percent([run["accuracy"] for run in runs]), said,
-        "" if row.corrected is None else f"{row.corrected:.2g}", verdict, f"{rate:.1%}", energies,
-        f"{step_ms(runs):.0f}", f"{fmean(peaks):.0f}" if peaks else "",
+        "" if row.corrected is None else f"{row.corrected:.2g}", verdict, f"{rate:.1%}",
+        energies(runs), f"{step_ms(runs):.0f}", f"{fmean(peaks):.0f}" if peaks else "",
         f"{runs[0]['parameters']:,}",
     )  # fmt: skip
-
-
-def reason(row):
-    return "; ".join(sorted(set(row.failed))).replace("|", "\\|")
 
 
 def step_ms(runs):
@@ -144,7 +137,7 @@ def contradictions(all_series):
     """What does worse than the plain neuron that it is published to improve on, a sentence each."""
     lines = []
     for name, series in all_series.items():
-        by = ended(series)
+        by = by_name(series["runs"])
         for row in rank(series["runs"], BASELINE):
             kind = kind_of(row.name)
             if row.verdict != "lower" or kind == "baseline":
@@ -161,7 +154,7 @@ def draw(all_series, path=FIGURE):
     """Accuracy against energy, a panel a host; intervals of the difference from the baseline."""
     fig, axes = figures.panels(len(all_series), width=7.0, height=5.0, across=2)
     for axis, (name, series) in zip(axes, all_series.items(), strict=True):
-        by, rows = ended(series), rank(series["runs"], BASELINE)
+        by, rows = by_name(series["runs"]), rank(series["runs"], BASELINE)
         base = next(row for row in rows if row.name == BASELINE)
         named = {BASELINE, "neuron-dalif", *(row.name for row in rows[:4])}
         for row in rows:
@@ -170,9 +163,9 @@ def draw(all_series, path=FIGURE):
             energy = fmean(run["energy_uj"]["exact"] for run in by[row.name])
             colour, kind = COLOURS[kind_of(row.name)], kind_of(row.name)
             spread = row.difference if row.difference else interval(row.values)
-            half = 0 if spread.low is None else 100 * (spread.high - spread.low) / 2
             axis.errorbar(
-                energy, 100 * row.mean, yerr=half, fmt="D" if kind == "baseline" else "o", ms=5,
+                energy, 100 * row.mean, yerr=100 * spread.half, ms=5,
+                fmt="D" if kind == "baseline" else "o",
                 color=colour, ecolor=colour, elinewidth=0.6, alpha=0.9, mec="0.3", mew=0.4,
             )  # fmt: skip
             if row.name in named:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from statistics import fmean
 
+from ablations.runs import counted
+
 DATASET = "cifar10"
 
 
@@ -40,8 +42,8 @@ def draw(all_series, path):
         axis.errorbar(x, y, yerr=[low, high], fmt="o-", color=colours.get(t, "0.3"), capsize=3,
                       label=f"T = {t}")  # fmt: skip
         for row, left, up in zip(of, x, y, strict=True):
-            seeds = f"{len(row[2])} seed{'s' * (len(row[2]) > 1)}"
-            axis.annotate(f"{row[0]}, {seeds}", (left, up), xytext=(-6, -14), ha="right",
+            label = f"{row[0]}, {counted(len(row[2]), 'seed')}"
+            axis.annotate(label, (left, up), xytext=(-6, -14), ha="right",
                           textcoords="offset points", fontsize=8)  # fmt: skip
     right = max((max(row[2]) for row in rows), default=1)
     axis.set(xlabel="minutes of a run", ylabel="test accuracy, last epoch (%)",

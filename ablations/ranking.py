@@ -41,12 +41,16 @@ class Row(NamedTuple):
             return "not resolved"
         return "higher" if self.difference.mean > 0 else "lower"
 
+    @property
+    def reason(self):
+        """Why runs failed, each reason once; "" where none did."""
+        return "; ".join(sorted(set(self.failed)))
+
     def text(self):
         """A line of a table."""
         mean = f"{100 * self.mean:6.2f} %" if self.values else " failed "
         said = self.difference.text() if self.difference and self.values else ""
-        reasons = "; ".join(sorted(set(self.failed)))
-        return f"{self.name:28} {mean}  {said}  {self.verdict}  {reasons}".rstrip()
+        return f"{self.name:28} {mean}  {said}  {self.verdict}  {self.reason}".rstrip()
 
 
 def holm(ps):
@@ -106,7 +110,7 @@ def draw(rows, path):
     figure, (axis,) = panels(1, width=6.0, height=1.0 + 0.32 * len(shown))
     for place, row in enumerate(reversed(shown)):
         found, mean = row.difference, 100 * row.mean
-        half = 0 if found is None or found.low is None else 50 * (found.high - found.low)
+        half = 100 * found.half if found else 0
         axis.plot([100 * value for value in row.values], [place] * len(row.values), ".",
                   color=GREY, ms=5)  # fmt: skip
         axis.errorbar(

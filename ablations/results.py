@@ -15,7 +15,17 @@ from ablations import host_table, minutes
 from ablations.figures import documents, is_plain
 from ablations.found import draw
 from ablations.statistics import paired
-from ablations.tables import SAME, duration, machine, percent, table, versions
+from ablations.tables import (
+    SAME,
+    by_name,
+    duration,
+    energies,
+    firing_rate,
+    machine,
+    percent,
+    table,
+    versions,
+)
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 FOLDERS = ("runs", "ablations", "hosts")
@@ -29,21 +39,8 @@ def load():
     return {f"{path.parent.name}/{path.stem}": json.loads(path.read_text()) for path in paths}
 
 
-def groups(runs):
-    """{name of a setting: its runs over seeds}, in the order of the series."""
-    found = {}
-    for run in runs:
-        found.setdefault(run["name"], []).append(run)
-    return found
-
-
 def mean(runs, get):
     return statistics.fmean(get(run) for run in runs)
-
-
-def firing_rate(run):
-    """Spikes per neuron and timestep, mean over layers."""
-    return statistics.fmean(run["firing_rates"].values())
 
 
 def command(run):
@@ -57,9 +54,7 @@ def group_row(label, series, runs):
         label, one["timesteps"], one["epochs"], len(runs), percent([r["accuracy"] for r in runs]),
         percent([r["best"] for r in runs]), duration(mean(runs, lambda r: r["seconds"])),
         f"{mean(runs, lambda r: r['images_per_second']):,.0f}",
-        f"{mean(runs, lambda r: r['energy_uj']['paper']):.4g} / "
-        f"{mean(runs, lambda r: r['energy_uj']['exact']):.4g}",
-        f"{mean(runs, firing_rate):.1%}", machine(series, one), versions(series),
+        energies(runs, 4), f"{mean(runs, firing_rate):.1%}", machine(series, one), versions(series),
     )  # fmt: skip
 
 
@@ -75,7 +70,7 @@ def is_recipe(name, runs):
 def recipes(all_series):
     rows = []
     for name, series in all_series.items():
-        for runs in groups(series["runs"]).values():
+        for runs in by_name(series["runs"]).values():
             if is_recipe(name, runs):
                 config = Path(runs[0]["command"][2]).stem
                 rows.append(group_row(f"[{config}](docs/{name}.json)", series, runs))
@@ -111,7 +106,7 @@ def differences(all_series):
     """Paired differences of every series with arms, seed by seed."""
     rows = []
     for name, series in all_series.items():
-        by = groups(series["runs"])
+        by = by_name(series["runs"])
         pairs = [(f"{t}-{arm}", f"{t}-{against}")
                  for t in sorted({key.split("-")[0] for key in by})
                  for arm, against in (("spatial", "baseline"), ("temporal", "baseline"),
@@ -144,7 +139,7 @@ def speed_record(all_series):
     for series in all_series.values():
         of_kind = [r for r in series["runs"]
                    if (r["model"], r["dataset"]) == ("resnet20", "cifar10")]  # fmt: skip
-        for runs in groups(of_kind).values():
+        for runs in by_name(of_kind).values():
             for goal in (0.90, 0.93):
                 times = [reached(run, goal) for run in runs]
                 there = [seconds for seconds in times if seconds is not None]
@@ -190,7 +185,7 @@ def every_run(name, series):
             for r in series["runs"]
         ],
     )  # fmt: skip
-    commands = [command(runs[0]) for runs in groups(series["runs"]).values()]
+    commands = [command(runs[0]) for runs in by_name(series["runs"]).values()]
     return [*lines, "", "```sh", *commands, "```", "", "</details>", ""]
 
 
@@ -198,11 +193,11 @@ def of_hosts(every, hosts):
     """What docs/systems.md is made from, Markdown lines; none where nothing was run."""
     if not hosts:
         return []
-    rows = [
-        (f"[{Path(name).name}](docs/{name}.json)", len(groups(every[name]["runs"])),
-         len(every[name]["runs"]), sum("failed" in run for run in every[name]["runs"]))
-        for name in hosts
-    ]  # fmt: skip
+    rows = []
+    for name in hosts:
+        runs = every[name]["runs"]
+        settings, failed = {run["name"] for run in runs}, sum("failed" in run for run in runs)
+        rows.append((f"[{Path(name).name}](docs/{name}.json)", len(settings), len(runs), failed))
     return [
         "## Every piece and system under one recipe", "",
         "Ranked in [docs/systems.md](docs/systems.md#under-one-recipe).", "",
@@ -216,7 +211,7 @@ def curves(all_series, path):
     from dalif_jax.analysis.figures import BLUE, panels
 
     shown = [(name, runs) for name, series in all_series.items()
-             for runs in groups(series["runs"]).values() if is_recipe(name, runs)]  # fmt: skip
+             for runs in by_name(series["runs"]).values() if is_recipe(name, runs)]  # fmt: skip
     figure, axes = panels(len(shown), width=4.0)
     for axis, (_, runs) in zip(axes, shown, strict=True):
         epochs = [epoch for epoch, _ in runs[0]["curve"]]
@@ -275,7 +270,7 @@ def page(all_series, published):
 
 def main():
     all_series = load()
-    if hosts := {n.removeprefix("hosts/"): s for n, s in all_series.items() if "hosts/" in n}:
+    if hosts := host_table.load():
         host_table.draw(hosts)
     published = json.loads((DOCS / "published.json").read_text())
     (DOCS.parent / "RESULTS.md").write_text(page(all_series, published))

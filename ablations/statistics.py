@@ -33,6 +33,11 @@ class Interval(NamedTuple):
             return "identical" if self.mean == 0 else f"{NOT_ENOUGH} spread"
         return "higher" if self.low > 0 else "lower" if self.high < 0 else "not resolved"
 
+    @property
+    def half(self):
+        """Half of the interval's length, 0 where there is none to state."""
+        return 0.0 if self.low is None else (self.high - self.low) / 2
+
     def text(self, factor=100, unit=" points", bounds=(-np.inf, np.inf)):
         """Mean, and interval where there is one, as printed; `factor` makes the unit."""
         if self.mean is None:

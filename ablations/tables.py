@@ -14,9 +14,10 @@ def percent(values):
 
 
 def table(head, rows):
-    """A Markdown table, a string a line."""
+    """A Markdown table, a string a line; a bar within a cell does not end it."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return [*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)]
+    cells = ([str(cell).replace("|", "\\|") for cell in row] for row in rows)
+    return [*lines, *("| " + " | ".join(row) + " |" for row in cells)]
 
 
 def duration(seconds):
@@ -32,3 +33,23 @@ def machine(series, run):
     """What a run was trained on; runs that do not say so were trained on the machine's cores."""
     kind = run.get("device") or "1 x cpu"
     return f"{series['cpu']}, {series['cores']} cores" if kind.endswith("cpu") else kind
+
+
+def by_name(runs):
+    """{name of a setting: its runs that ended, over seeds}, in the order of the series."""
+    found = {}
+    for run in runs:
+        if "failed" not in run:
+            found.setdefault(run["name"], []).append(run)
+    return found
+
+
+def firing_rate(run):
+    """Spikes per neuron and timestep, mean over layers."""
+    return fmean(run["firing_rates"].values())
+
+
+def energies(runs, digits=3):
+    """Energy of an example by both rules, uJ, "paper / exact", mean of runs."""
+    means = (fmean(run["energy_uj"][rule] for run in runs) for rule in ("paper", "exact"))
+    return " / ".join(f"{mean:.{digits}g}" for mean in means)
