@@ -37,6 +37,9 @@ RUN = (
     "--config.model=tiny", "--config.timesteps=2", "--config.log_every=5", "--config.keep=3",
 )  # fmt: skip
 
+# Of a log's records: all that its clock and its memory decide.
+OF_THE_PROCESS = ("images_per_second", "seconds", "peak_mb")
+
 
 def start(workdir, *arguments, under=()):
     """train.py on digits in a process of its own, on one CPU device; `under` another script."""
@@ -69,8 +72,7 @@ def result(workdir):
     with Checkpoints(Path(workdir) / "checkpoints", settings.keep, create=False) as checkpoints:
         step, state, _ = checkpoints.restore_newest(like(settings))
     records = runlog.read_metrics(Path(workdir) / "metrics.jsonl")
-    clock = ("images_per_second", "seconds")  # all that a clock decides
-    records = [{k: v for k, v in r.items() if k not in clock} for r in records]
+    records = [{k: v for k, v in r.items() if k not in OF_THE_PROCESS} for r in records]
     evaluation = json.loads((Path(workdir) / "eval.json").read_text())
     return step, digest(jax.device_get(state)), records, evaluation
 

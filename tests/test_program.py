@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from campaign import OF_THE_PROCESS
 from commands import (
     SHORT,
     command,
@@ -170,12 +171,11 @@ def test_a_killed_run_ends_bit_identical(finished, tmp_path):
     expected = final_state(whole)
     assert len(expected) > 20 and final_state(tmp_path) == expected
 
-    def without_clock(path):
-        records = read_metrics(path / "metrics.jsonl")
-        clock = ("images_per_second", "seconds")
-        return [{k: v for k, v in r.items() if k not in clock} for r in records]
+    def records(path):
+        lines = read_metrics(path / "metrics.jsonl")
+        return [{k: v for k, v in r.items() if k not in OF_THE_PROCESS} for r in lines]
 
-    assert without_clock(tmp_path) == without_clock(whole)
+    assert records(tmp_path) == records(whole)
 
 
 def test_a_finished_run_started_again_measures_and_ends(finished):
