@@ -16,8 +16,8 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from dalif_jax import training
-from dalif_jax.analysis import summary
+from dalif_jax import neurons, training
+from dalif_jax.analysis import health, summary
 from dalif_jax.data import sets
 from dalif_jax.data.events import recordings
 from dalif_jax.data.feed import feed_of
@@ -120,6 +120,7 @@ def train(settings, workdir, shape, taken=None):
     selection = "validation" if "validation" in feeds else "test"
     structure = structure_of(program.model, settings)
     names = [row.name for row in summary.layers(program.model, shape)]
+    watch = health.Watch(neurons.NEURONS[settings.neuron].levels)
 
     with (
         Signals() as signals,
@@ -173,7 +174,8 @@ def train(settings, workdir, shape, taken=None):
                         if epoch % settings.eval_every == 0 or last:
                             about = {"epoch": epoch, "split": selection, "device": device}
                             about["peak_mb"] = allocator.peak()
-                            score = record(log, step, about, measure(selection), settings.epochs)
+                            result = measure(selection)
+                            score = record(log, step, about, result, settings.epochs, watch)
                         ended = False
                         # Everything up to here was seen to be finite: this state is worth keeping.
                         best = score is not None and score > checkpoints.best_score()
@@ -252,13 +254,16 @@ def never_from_scratch(workdir, saves):
         warn(f"{saves} holds no checkpoint, and {path} reaches step {reached}: begun anew")
 
 
-def record(log, step, about, result, epochs):
+def record(log, step, about, result, epochs, watch):
     """Log what `evaluate` gave of an epoch and print its line; returns the accuracy."""
     del result["operations"], result["confusion"]  # for the report alone
-    log.write("eval", step, {**about, **result})
+    ill, news = watch(result["layers"])
+    log.write("eval", step, {**about, **result, **ill})
     print(
         f"epoch {about['epoch']}/{epochs}  {about['split']} loss {result['loss']:.4f}  "
         f"accuracy {result['accuracy']:.2%}",
+        *(f"warning: {line}" for line in news),
+        sep="\n",
         flush=True,
     )
     return result["accuracy"]

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from dalif_jax import neurons
-from dalif_jax.analysis import figures, watching
+from dalif_jax.analysis import figures, health, watching
 from dalif_jax.data import classes, sets
 from dalif_jax.runs.runlog import LogError, duration, read_metrics
 from dalif_jax.settings import config
@@ -27,6 +27,7 @@ img { max-width: 100%; height: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
 th, td { padding: 0.2rem 0.8rem; text-align: right; border-bottom: 1px solid #e4e4e4; }
 th { font-weight: 600; } th:first-child, td:first-child { text-align: left; }
+.ill { border-left: 4px solid #d55e00; padding-left: 0.7rem; }
 .wide { overflow-x: auto; } code, pre { font-size: 0.88rem; background: #f5f5f5; }
 pre { padding: 0.7rem; overflow-x: auto; }
 .key { display: flex; flex-wrap: wrap; gap: 2.2rem; margin: 1.4rem 0; }
@@ -155,6 +156,7 @@ def page(name, settings, values, drawn, number, note, origin):
         (f"{1 - energy['activation_sparsity']:.1%}", "of neurons fire in a timestep"),
     ]
     chosen = f", chosen on the {values['chosen_on']} set" if values["chosen_on"] else ""
+    ill = health.lines(health.ill(values["layers"], neurons.NEURONS[settings.neuron].levels))
     depth = "shallow to deep: violet to yellow"
     parts = [
         f"<h1>{escape(name)}</h1>",
@@ -169,6 +171,7 @@ def page(name, settings, values, drawn, number, note, origin):
                "the checkpoint named there; the best epoch is marked for comparison."),
         figure("numbers", f"What the neurons learned, by layer ({depth})."),
         "<h2>Inside the network</h2>",
+        *(f'<p class="ill">{escape(line)}.</p>' for line in ill),
         figure("firing_rates", "Firing rate of every neuron layer on the test set."),
         figure(f"sample_{number}", f"Test example {number}: what the network saw, its answer after "
                "each timestep, and spikes."),
