@@ -8,10 +8,18 @@
                                                  divided by their share; likewise of the others
     y     = map_busy x on busy cells, map_rest x on the others
 
-Certain: as in the authors' public code, but that there the busy cells of a batch are the union of
-its examples', so that an answer depends on its neighbours; here each example has its own
-(`both_sets`: cells in either set, not in exactly one). alpha, beta and F choose and get no
-gradient, as there: they stay as drawn. Linear layers pass unchanged.
+alpha, beta and F choose and get no gradient, as in the authors' code: they stay as drawn. Linear
+layers pass unchanged.
+
+Paper: https://openaccess.thecvf.com/content/ICCV2023/html/Yao_Inherent_Redundancy_in_Spiking_Neural_Networks_ICCV_2023_paper.html
+
+Certainty: code. The equations are those of the authors' public code.
+
+Differences:
+  1. From the authors' code: there the busy cells of a batch are the union of its examples', so that
+     an answer depends on its neighbours; here each example has its own.
+  2. From the authors' code: one example alone fails there; here it is answered.
+  3. From the authors' code: `both_sets=True`, cells in either set, is ours.
 """
 
 import math

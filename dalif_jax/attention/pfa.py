@@ -6,9 +6,19 @@ every value, a sum of R products of a map in space, one in time and one over cha
     V_r[c]    = sigmoid(linear_r of the means over space)     T -> R, bias, the same for all c
     y         = relu(x sum_r w_r S_r U_r V_r)
 
-Certain: as in the authors' public code, whose w are softmaxed and never trained: 1 / R each, as
-here, unless `learn_weights`. It acts on what pools give, in front of the next convolution
-(`model_options.pool_attention`); linear layers pass unchanged. A network with it is tied to its T.
+It acts on what pools give, in front of the next convolution (`model_options.pool_attention`);
+linear layers pass unchanged. A network with it is tied to its T.
+
+Paper: https://arxiv.org/abs/2310.14576
+
+Certainty: code. The equations are those of the authors' public code, whose w are softmaxed and
+never trained: 1 / R each, as here.
+
+Differences:
+  1. From the authors' code: `learn_weights=True`, w by gradient, is ours.
+  2. From the authors' code: that for generating images has no w, a plain sum; it is not here.
+  3. From the paper: where it acts in ResNet-19, and with which R, is not public; in front of each
+     stage (`model_options.stage_attention`) and R = 8 are our choice.
 """
 
 import math

@@ -4,8 +4,16 @@
     d    = sigmoid(W2 relu(W1 m + b1) + b2)      W1 [T / r, T], W2 [T, T / r]
     y[t] = d[t] x[t]
 
-Certain: as in the authors' public code, which has it in front of every neuron layer, linear ones
-too, and r = 16 on DVS128 Gesture, 5 on CIFAR10-DVS. A network with it is tied to its T.
+The authors' code has it in front of every neuron layer, linear ones too, and r = 16 on DVS128
+Gesture, 5 on CIFAR10-DVS. A network with it is tied to its T.
+
+Paper: https://arxiv.org/abs/2107.11711
+
+Certainty: code. The equations and r are those of the authors' public code.
+
+Differences:
+  1. From the paper: that frames of a low score may be dropped is not in the authors' code, and not
+     here.
 """
 
 import math

@@ -1,8 +1,17 @@
 """DS-ResNet (MLF, Feng et al., IJCAI 2022): blocks that fire on both branches and add the spikes.
 
 The block is blocks.SEWBlock with g = add; the network is a ResNet for CIFAR, 6 n + 2 layers deep.
-Certain: as in the authors' public code: its form for DVS128 Gesture norms the input, without scale
-and bias, and convolutions and linear layer start at N(0, 2 / fan in).
+Its form for DVS128 Gesture norms the input, without scale and bias, and convolutions and linear
+layer start at N(0, 2 / fan in).
+
+Paper: https://arxiv.org/abs/2210.06386
+
+Certainty: code. The networks are those of the authors' public code.
+
+Differences:
+  1. From the authors' code: its ordinary block, which adds before it fires, is not here.
+  2. From the authors' code: its norms are tdBN with a factor of 1 everywhere and eps outside the
+     root; here the config's norm, `norm=tdbn` with `summed_scale=1.0` and `epsilon_outside=True`.
 """
 
 import functools

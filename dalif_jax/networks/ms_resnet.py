@@ -6,7 +6,20 @@
 No neuron follows the sum; one follows the last block. The norm before the sum starts at a scale of
 0, so that a block starts as its shortcut, others at the neurons' threshold. Attention, where the
 config names one, acts on the branch before the sum, as Att-MS-ResNet has CSA (Yao et al., TPAMI
-2023). Certain: as in the authors' public code, whose max pool is defined and never used.
+2023).
+
+Paper: https://arxiv.org/abs/2112.08954
+
+Certainty: code. The networks for ImageNet are those of the authors' public code, whose max pool is
+defined and never used; Att-MS-ResNet is that of MA-SNN's.
+
+Differences:
+  1. From the paper: its networks for CIFAR are not public, and not here.
+  2. From the authors' code: its neurons fire strictly above 0.5 and let no gradient through the
+     reset; here they are the config's, `neuron=lif`, `threshold=0.5`, `detach_reset=True`.
+  3. From MA-SNN's code: Att-MS-ResNet averages before its shortcuts, starts the last norm of a
+     block at 0.1 and has the stem of 7 x 7 at 104 layers too; here `pooled_shortcut=True`,
+     `last_scale=0.1` and `stem`.
 """
 
 import functools

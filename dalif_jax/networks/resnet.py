@@ -1,7 +1,29 @@
-"""Classic spiking ResNets: ResNet-18, 19, 20 and 34 as in the public code DA-LIF grew from (MPBN
-lineage, ICCV 2023), their parameter counts asserted in the tests; and three small ones of ours.
+"""Classic spiking ResNets, ResNet-18, 19, 20 and 34, of the public code DA-LIF grew from (MPBN
+lineage, ICCV 2023); a guess at STBP-tdBN's ResNet-17 (AAAI 2021); and three small ones of ours.
 
-A block is conv3x3 - norm - neuron - conv3x3 - norm - (+ shortcut) - neuron.
+A block is conv3x3 - norm - neuron - conv3x3 - norm - (+ shortcut) - neuron. Parameter counts of the
+lineage's are asserted in the tests. Stems, heads and widths of others' are options.
+
+Paper: https://arxiv.org/abs/2308.08359
+
+Certainty: code. ResNet-18, 19, 20 and 34 are those of MPBN's public code; ResNet-17 is a guess of
+ours.
+
+Differences:
+  1. From MPBN's code: its ResNet-20 starts the last norm of each block at a scale of 0; here
+     `zero_init_residual=True`, which is not the default.
+  2. From STBP-tdBN's paper: the layers of its ResNet-17 are not public; 17 weighted layers, T = 40
+     and 11.18 million parameters are, and `resnet17` has 11.23 million.
+  3. From the code of STBP-tdBN (an early one) and TET: their ResNet-19 has two linear layers, with
+     a neuron between, and a stem of 64, STBP-tdBN's fires at the end as well; `resnet19` has one
+     linear layer and 128, unless `hidden`, `hidden_neuron`, `stem`, `head_neuron` say otherwise.
+  4. From TET's code: its convolutions start uniform to 1 / sqrt(fan in), here as MPBN's do.
+  5. From GLIF's code: its heads have no bias, `head_bias=False`, and its identity shortcuts are
+     normed, `norm_options.identity=True`.
+  6. From Diet-SNN's code: its ResNet-20 has strided shortcuts, a flattened last map, a sum over
+     time for its answer, no bias and dropout: `pooled_shortcut=False`, `flatten`, `integrate`,
+     `head_bias=False`, `dropout`.
+  7. From PFA's paper: its ResNet-19 is not public; attention in front of each stage is our choice.
 """
 
 import functools

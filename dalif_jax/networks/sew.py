@@ -1,8 +1,21 @@
 """SEW-ResNet (Fang et al., NeurIPS 2021): residual blocks that join spikes after firing.
 
-The block is blocks.SEWBlock. Certain: as in the authors' public code; SEW-ResNet-18 and 34 for
-ImageNet, 7B-Net for DVS128 Gesture and 7B-wideNet for CIFAR10-DVS, the last also as GLIF's code has
-it (48 x 48, averages).
+The block is blocks.SEWBlock. SEW-ResNet-18 and 34 are for ImageNet, 7B-Net for DVS128 Gesture and
+7B-wideNet for CIFAR10-DVS, the last also as GLIF's code has it (48 x 48, averages).
+
+Paper: https://arxiv.org/abs/2102.04159
+
+Certainty: code. The networks are those of the authors' public code and logs, `widenet_7b_glif` that
+of GLIF's.
+
+Differences:
+  1. From the authors' code: the last norms of 7B-Net start at 0 in the published log, for which the
+     released trainer has no flag; here `zero_init_residual=True`, which is not the default.
+  2. From the authors' code: the linear layer acts on the mean over time there, here on each
+     timestep, before the mean; the answer is the same.
+  3. From the authors' code: the library it ran on had an incomplete gradient for PLIF's w; here it
+     is complete.
+  4. From the authors' code: its networks without shortcuts are not here.
 """
 
 import functools

@@ -7,11 +7,21 @@
     x       = x + y, then x = x + SN(norm(linear(SN(norm(linear(x))))))
 
 B has a number for each difference in time, row and column. The stem is five convolutions with
-norms and neurons, the first four with max pools, the last added to what it takes. Certain: as in
-the authors' public code, but that its reshape mixes time, channels and examples, where here tokens
-are what the paper says, and that its second, unused projection to Q, K and V is left out.
-Convolutions of 1x1 are the linear layers. Streaming, past keys and values are kept; beyond the T
-it was trained for there is no bias, and its answers are NaN.
+norms and neurons, the first four with max pools, the last added to what it takes. Convolutions of
+1x1 are the linear layers. Streaming, past keys and values are kept; beyond the T it was trained for
+there is no bias, and its answers are NaN.
+
+Paper: https://www.ijcai.org/proceedings/2023/344
+
+Certainty: code. The network for DVS128 Gesture is that of the authors' public code.
+
+Differences:
+  1. From the authors' code: its reshape mixes time, channels and examples; here tokens are what the
+     paper says.
+  2. From the authors' code: its second, unused projection to Q, K and V is left out.
+  3. From the authors' code: biases of 1x1 convolutions start uniform to 1 / sqrt(fan in) there,
+     here at 0.
+  4. From the paper: its network for CIFAR10-DVS is not public; here the same with ten classes.
 """
 
 from typing import ClassVar

@@ -3,9 +3,20 @@
     conv3x3 with bias, norm, average pool, attention, neuron         64, 128, 128 wide at 32 x 32
     linear with bias, norm, attention, neuron                        256, then the classes
 
-Answers are rates: loss=mse; attention is the config's, on the current before every neuron. Certain:
-as in their public code, TA and MA the same at 128 x 128 for CIFAR10-DVS with five convolutions. ASA
-norms no linear layer and drops a tenth of what the last three layers but the head take and give.
+Answers are rates: loss=mse; attention is the config's, on the current before every neuron. TA and
+MA have the same at 128 x 128 for CIFAR10-DVS with five convolutions. ASA norms no linear layer and
+drops a tenth of what the last three layers take and give (`head_norm=False`, `dropout=0.1`).
+
+Paper: https://arxiv.org/abs/2107.11711
+
+Certainty: code. The networks are those of the public code of TA-SNN, MA-SNN and ASA-SNN, of LIAF in
+TA-SNN's.
+
+Differences:
+  1. From TA-SNN's paper: how long a frame lasts at T = 60 is not said; 25 ms, as MA-SNN's, is our
+     choice in the recipe.
+  2. From LIAF-Net's own code: there pools follow the neuron and biases start at 0.5; here as in
+     TA-SNN's, in whose LIAF mode neuron=analog is.
 """
 
 import functools

@@ -2,6 +2,16 @@
 (MPBN lineage, ICCV 2023), VGGSNN (TET, ICLR 2022) and the same as PFA has it (PFA's public code).
 
 Their parameter counts are asserted in the tests.
+
+Paper: https://arxiv.org/abs/2308.08359
+
+Certainty: code. VGG-11 and VGG-16 are those of MPBN's public code, VGGSNN that of TET's and, by its
+options, of PFA's; `fast` is ours.
+
+Differences:
+  1. From TET's code: biases of VGGSNN start uniform to 1 / sqrt(fan in) there, here at 0.
+  2. From PFA's code: its network has no biases in convolutions, fires at the end and attends behind
+     its pools; `conv_bias=False`, `head_neuron=True`, `pool_attention=True`.
 """
 
 import functools

@@ -4,11 +4,24 @@
     h[t] = alpha h[t-1] + (1 - alpha) x[t] - s[t-1] A[t-1]
     s[t] = 1 where h[t] > A[t]                   surrogate of (h - A) / A
 
-Nothing is learned. The surrogate's gradient flows into A and through the reset. The authors' code
-(`order=official`, read) compares the membrane of the step before and resets by the new threshold,
-one step later: s[t] = [h[t-1] > A[t]], h[t] = ... - s[t-1] A[t]. The order above is the paper's as
-remembered, not verified. Of the constants, for a dt of 1 ms, the code has alpha = exp(-1/20),
-rho = exp(-1/700) and beta = 1.8; those here suit some tens of timesteps and are ours.
+Nothing is learned. The surrogate's gradient flows into A and through the reset.
+
+Paper: https://arxiv.org/abs/1803.09574
+
+Certainty: unverified. The order above is the paper's as remembered; `order=official` is that of the
+authors' public code, which was read.
+
+Differences:
+  1. From the authors' code: that compares the membrane of the step before and resets by the new
+     threshold, one step later, s[t] = [h[t-1] > A[t]], h[t] = ... - s[t-1] A[t];
+     `order=official`.
+  2. From the authors' code: for a dt of 1 ms it has alpha = exp(-1/20), rho = exp(-1/700) and
+     beta = 1.8; the constants here suit some tens of timesteps and are ours (`decay`,
+     `adaptation_decay`, `adaptation`).
+  3. From the authors' code: it keeps a neuron silent for some steps after a spike; that is not
+     here.
+  4. From the authors' code: its surrogate is the bell, dampened to 0.3; here `surrogate=bell`,
+     which is not the default.
 """
 
 from dataclasses import dataclass

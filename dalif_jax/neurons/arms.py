@@ -1,4 +1,4 @@
-"""The arms of Fig. 2 of arXiv 2502.10422, fixed by name, and a control of ours.
+"""The arms of Fig. 2 of DA-LIF (arXiv 2502.10422), fixed by name, and a control of ours.
 
     baseline   alpha = 1, beta = 0.25, both fixed
     spatial    alpha learned, beta = 0.25
@@ -6,7 +6,16 @@
     both       both learned: DA-LIF
     control    both fixed where DA-LIF starts, tanh(1): what `both` has over it is owed to learning
 
-The equations are DA-LIF's. Certain: the first four are the paper's.
+The equations are DA-LIF's.
+
+Paper: https://arxiv.org/abs/2502.10422
+
+Certainty: paper. What is learned in the first four is the paper's.
+
+Differences:
+  1. From the paper: what a decay is where it is not learned is left open; here the values of
+     MPBN's lineage (ICCV 2023), alpha = 1 and beta = 0.25.
+  2. From the paper: `control` is ours.
 """
 
 from dalif_jax.neurons.linear import standing_for

@@ -8,8 +8,18 @@
     u[t] = h[t] (1 - s[t])
 
 V_m = mean - 0.2 range of h[t-1], V_t that of A[t-1], over the neurons of the layer and one example,
-never over the batch. Unverified: the equations and constants are as remembered, no code is public;
-a = 0 and no gradient through the threshold are choices of ours.
+never over the batch.
+
+Paper: https://arxiv.org/abs/2206.04426
+
+Certainty: unverified. The equations and constants are as remembered, no code is public.
+
+Differences:
+  1. From the paper: its tasks are control; the leaky neuron that is given these thresholds here is
+     ours.
+  2. From the paper: a = 0, the start A[0] = threshold, statistics of each example and no gradient
+     through the threshold are choices of ours.
+  3. From the paper: the exponent of D is at most 20 here, so that no threshold is infinite.
 """
 
 from dataclasses import dataclass

@@ -4,9 +4,17 @@
     s[t] = 1 where h[t] / V - 1 > 0          V learned, `threshold` at start
     u[t] = h[t] - V s[t]                     s a constant for the gradient here, V is not
 
-Certain: as in the authors' public code, with the bell as surrogate of h / V - 1. Their networks
-have no norms (norm=none) and their recipe no weight decay on these numbers. Thresholds at the start
-come from a trained network of rectified linear units: `convert.py --to=diet`.
+The authors' networks have no norms (norm=none) and their recipe no weight decay on these numbers.
+Thresholds at the start come from a trained network of rectified linear units:
+`convert.py --to=diet`.
+
+Paper: https://arxiv.org/abs/2008.03658
+
+Certainty: code. The equations and their gradients are those of the authors' public code.
+
+Differences:
+  1. From the authors' code: its surrogate of h / V - 1 is the bell; here `surrogate=bell`, which is
+     not the default.
 """
 
 import jax

@@ -4,9 +4,20 @@
     s[t] = 1 where sign (h[t] - V) >= 0     V a channel; sign -1 where the norm's scale was
     u[t] = h[t] (1 - s[t])                   hard reset to 0; u[0] = 0
 
-Certain: the norm gives scale (h - mean) / sqrt(var + eps) + bias, which reaches the threshold where
-h reaches V = (threshold - bias) sqrt(var + eps) / scale + mean, from below or, with a negative
-scale, from above. `convert.py --to=folded` makes such a network of a trained one.
+The norm gives scale (h - mean) / sqrt(var + eps) + bias, which reaches the threshold where h
+reaches V = (threshold - bias) sqrt(var + eps) / scale + mean, from below or, with a negative scale,
+from above. `convert.py --to=folded` makes such a network of a trained one.
+
+Paper: https://arxiv.org/abs/2308.08359
+
+Certainty: code. The normed neuron is that of the authors' public code; the folded thresholds follow
+from it by algebra.
+
+Differences:
+  1. From the authors' code: that fires strictly above the threshold, here also at it.
+  2. From SpikingJelly's edition: that carries the normed membrane on, which does not fold; here, as
+     in the authors' code, the raw one.
+  3. From the paper: norms of single neurons (`membrane_bn_elementwise`) are not folded.
 """
 
 from dalif_jax.neurons.linear import State, initial_state, reset

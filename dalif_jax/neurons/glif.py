@@ -6,12 +6,24 @@
 
 All are sigmoids of what is learned: the gates A (1: exponential leak, 0: linear), G (1: hard reset,
 0: by `drop`) and B (how far the gains enter), tau, V, leak, drop and c, one gain for each timestep.
-The state is the membrane itself: the reset is part of the next update, and nothing is detached.
+The state is the membrane itself: the reset is part of the next update, and nothing is detached. The
+raw gates start at random in -0.1 .. 0.1, all else as below. The authors' CIFAR nets take plain SGD
+on these numbers without weight decay, on the gates at a tenth of the learning rate.
 
-Certain: as in the authors' public code, run and compared. It starts the raw gates at random in
--0.1 .. 0.1, all else as below; its CIFAR nets have one of each number a channel
-(`per_channel=True`), and take plain SGD on them without weight decay, on the gates at a tenth of
-the learning rate.
+Paper: https://arxiv.org/abs/2210.13768
+
+Certainty: code. The authors' public code was run and compared.
+
+Differences:
+  1. From the authors' code: its CIFAR nets have one of each number a channel; here one a layer,
+     unless `per_channel=True`.
+  2. From the authors' code: where gates of 0.6, 0.8, 0.6 are asked for, they start at 0.55, 0.65,
+     0.55 there, by a slip of sign at 0.45, 0.35, 0.45 with one number a layer; here at what `gates`
+     says, at random where it says nothing, as published.
+  3. From the authors' code: its backward pass raises as released; here it is JAX's of the equations
+     above, as theirs with that mended.
+  4. From the authors' code: its variant without gates, both leaks and both resets in full, is not
+     here.
 """
 
 import math

@@ -5,12 +5,18 @@
     s[t] = 1 where h[t] > threshold          threshold 0.5
     u[t] = h[t] (1 - s[t])
 
-A stand-in, not the published formula: of the paper its abstract alone is known, that the current
-is linked to earlier responses by weights that depend on them, and that a loss holds every
-timestep's answer near the target (loss=tet here). w0 = -2 and w1 = w2 = 0 at start. With `window`
-= K the links are free numbers, of every timestep to itself and the K before it:
+w0 = -2 and w1 = w2 = 0 at start. With `window` = K the links are free numbers, of every timestep to
+itself and the K before it:
 
     i[t] = sum_k link_k[t] x[t-k]            link_0 = 1, the others 0 at start
+
+Certainty: stand-in. Of the paper its abstract alone is known, that the current is linked to earlier
+responses by weights that depend on them, and that a loss holds every timestep's answer near the
+target.
+
+Differences:
+  1. From the paper: its formulas are not public; both forms of the links and their start are ours.
+  2. From the paper: its loss over time is loss=tet here, by the same aim.
 """
 
 from dataclasses import dataclass

@@ -5,7 +5,14 @@
     s[t] = 1 where f[t] >= threshold           threshold 1
     u[t] = f[t] (1 - s[t])                     with `scale_reset` f[t] / k in its place
 
-Certain: as in SpikingJelly's edition of the authors' neuron. `surrogate=arctan` there.
+Paper: https://arxiv.org/abs/2302.09238
+
+Certainty: secondary. The equations are those of SpikingJelly's edition of the authors' neuron.
+
+Differences:
+  1. From the paper: its text was not compared.
+  2. From SpikingJelly's edition: that suggests the arctangent; here `surrogate=arctan`, which is
+     not the default.
 """
 
 from dataclasses import dataclass

@@ -4,9 +4,19 @@
     s[t] = 1 where h[t] > threshold          threshold 0.5; resets the membrane, is not sent
     y[t] = max(0, h[t])                      `output=above`: max(0, h[t] - threshold)
 
-What it sends are real numbers: a layer behind it multiplies, where behind spikes it adds. Certain:
-the state is that of fragments of an author's code, which lets no gradient through the reset
-(`detach_reset=True`). Which function of the membrane gave the published numbers is open there.
+What it sends are real numbers: a layer behind it multiplies, where behind spikes it adds.
+
+Paper: https://arxiv.org/abs/2011.06176
+
+Certainty: code. The state is that of fragments of an author's code.
+
+Differences:
+  1. From the paper: which function of the membrane gave the published numbers is open; here it is
+     rectified, `output` says from where.
+  2. From the authors' code: no gradient flows through the reset there; here it does, unless
+     `detach_reset=True`.
+  3. From the authors' code: there a config chooses the function; where it names none, convolutions
+     send the spike and linear layers SELU of the membrane. `output` has the rectified two alone.
 """
 
 from dataclasses import dataclass

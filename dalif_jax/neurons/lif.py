@@ -1,10 +1,14 @@
-"""The plain leaky integrate-and-fire neuron, with fixed decays.
+"""LIF, the plain leaky integrate-and-fire neuron of MPBN (ICCV 2023) and its lineage: fixed decays.
 
-    h[t] = beta * u[t-1] + alpha * x[t]      beta 0.25 and alpha 1: the lineage's (MPBN, ICCV 2023)
+    h[t] = beta * u[t-1] + alpha * x[t]      beta 0.25 and alpha 1: the lineage's
     s[t] = 1 where h[t] >= threshold
     u[t] = h[t] * (1 - s[t])                 hard reset to 0; u[0] = 0
 
-Certain: the values are those of MPBN's public code, which compares strictly (h > threshold).
+Certainty: code. The values of the decays are those of MPBN's public code.
+
+Differences:
+  1. From the authors' code: that compares strictly, h > threshold, with a threshold of 0.5; here
+     h >= threshold, 1 unless `threshold` says otherwise.
 """
 
 from dataclasses import dataclass

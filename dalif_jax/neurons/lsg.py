@@ -6,7 +6,16 @@
 
 The surrogate's width is 2 threshold sqrt(1 + beta^2): as wide as membranes spread where the current
 is normal of deviation `threshold`, which tdBN makes it. b learns by the membrane alone: no gradient
-flows into the width. By a detailed report of the paper; its code is not public.
+flows into the width.
+
+Paper: https://www.ijcai.org/proceedings/2023/335
+
+Certainty: secondary. The equations are by a detailed report of the paper; its code is not public.
+
+Differences:
+  1. From the paper: weight decay on b is left open by the report; here there is none.
+  2. From the paper: the surrogate is a rectangle there; here other shapes may take its width
+     (`surrogate`).
 """
 
 import math

@@ -4,8 +4,14 @@
     s[t] = 1 where h[t] > V                  V = tanh(w), w = 0.5 at start: V = 0.462
     u[t] = h[t] (1 - s[t])                   hard reset to 0; u[0] = 0
 
-Certain: as in the authors' public code, run and compared; rectangle of width 1. Their weight decay
-is on w too. Its moderate dropout and the loss that goes with it are loss=ltmd.
+The surrogate is a rectangle of width 1. The authors' weight decay is on w too, and here. The
+moderate dropout and the loss that goes with it are loss=ltmd.
+
+Certainty: code. The authors' public code was run and compared.
+
+Differences:
+  1. From the authors' code: its output layers send h where they fire, not 1, and add currents of
+     neighbouring neurons; these analog layers are not here.
 """
 
 import math

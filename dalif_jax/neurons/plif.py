@@ -4,9 +4,17 @@
     s[t] = 1 where h[t] >= threshold         threshold 1
     u[t] = h[t] * (1 - s[t])                 hard reset to 0; u[0] = 0
 
-Certain: as in the authors' public code, which lets no gradient through the reset and takes the
-derivative of an arctangent with peak 1: `detach_reset=True`, `surrogate=arctan`. Their runs train w
-by plain Adam, without weight decay.
+The authors' runs train w by plain Adam, without weight decay.
+
+Paper: https://arxiv.org/abs/2007.05785
+
+Certainty: code. The equations and the start are those of the authors' public code.
+
+Differences:
+  1. From the authors' code: no gradient flows through the reset there; here it does, unless
+     `detach_reset=True`.
+  2. From the authors' code: its surrogate is the derivative of an arctangent with peak 1; here
+     `surrogate=arctan`, which is not the default.
 """
 
 import math

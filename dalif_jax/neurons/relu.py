@@ -1,6 +1,10 @@
-"""The rectified linear unit, max(0, x[t]): no spiking neuron, for what is converted into one.
+"""ReLU, max(0, x[t]), for what becomes Diet-SNN (Rathi and Roy, TNNLS 2021): no spiking neuron.
 
 A network of them is trained with T = 1; `convert.py --to=diet` takes its weights.
+
+Certainty: code. The authors' public code trains the same network of such units first.
+
+Differences: none known.
 """
 
 import jax.numpy as jnp

@@ -4,10 +4,19 @@
     s[t] = 1 where h[t] >= V                 V = 0.3
     u[t] = (1 - s[t]) h[t] + s[t] V          not 0: a spike leaves q V, 0.09, for the next step
 
-`analog` is the same in their LIAF mode (Wu et al., TNNLS 2022): the state and its resets are as
-above, what it sends is max(0, h), with `output=above` max(0, h - V). Certain: as in the authors'
-public code, which lets a gradient through the reset; surrogate a rectangle of half the width and
-twice the height on DVS128 Gesture. ASA-SNN resets to 0: neuron=lif, alpha=1, beta=0.3.
+A gradient flows through the reset, as in the authors' code. `analog` is the same in their LIAF mode
+(Wu et al., TNNLS 2022): the state and its resets are as above, what it sends is max(0, h), with
+`output=above` max(0, h - V). ASA-SNN resets to 0: neuron=lif, alpha=1, beta=0.3.
+
+Paper: https://arxiv.org/abs/2107.11711
+
+Certainty: code. The cell and its LIAF mode are those of the authors' public code.
+
+Differences:
+  1. From the paper: which function of the membrane gave the published numbers of LIAF is open;
+     max(0, h) is what their code does unless told otherwise.
+  2. From the authors' code: its surrogate is a rectangle of half the width and twice the height on
+     DVS128 Gesture, of width 1 on CIFAR10-DVS; here of width 1, unless `surrogate_width=0.5`.
 """
 
 from dataclasses import dataclass
