@@ -210,12 +210,14 @@ class Loss(NamedTuple):
     statistic: what a layer did in a timestep (neurons.Seen) -> a pytree, which the layer averages
       over time; None: nothing is asked of the layers.
     second: whether it takes two answers, each from a dropout mask of its own.
+    about: the function of arrays whose docstring tells of it, for its page.
     """
 
     function: Callable
     options: type = Options
     statistic: Callable | None = None
     second: bool = False
+    about: Callable | None = None
 
 
 def _cross_entropy_loss(options, logits, labels, taps, share):
@@ -247,12 +249,12 @@ def _ltmd_loss(options, logits, labels, taps, share):
 
 
 LOSSES = {
-    "cross_entropy": Loss(_cross_entropy_loss),
-    "tet": Loss(_tet_loss, TETOptions),
-    "mse": Loss(_mse_loss),
-    "im": Loss(_im_loss, IMOptions, im_statistic),
-    "ltmd": Loss(_ltmd_loss, LTMDOptions, second=True),
-    "recdis": Loss(_recdis_loss, RecDisOptions, recdis_statistic),
+    "cross_entropy": Loss(_cross_entropy_loss, about=time_averaged_cross_entropy),
+    "tet": Loss(_tet_loss, TETOptions, about=tet),
+    "mse": Loss(_mse_loss, about=rate_error),
+    "im": Loss(_im_loss, IMOptions, im_statistic, about=im_membrane),
+    "ltmd": Loss(_ltmd_loss, LTMDOptions, second=True, about=symmetric_divergence),
+    "recdis": Loss(_recdis_loss, RecDisOptions, recdis_statistic, about=recdis_membrane),
 }
 
 
