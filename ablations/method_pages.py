@@ -9,6 +9,7 @@ docs/systems/ and docs/hosts/. Nothing on the pages stands anywhere else.
 
 import functools
 import json
+import re
 from pathlib import Path
 from statistics import fmean
 
@@ -34,6 +35,8 @@ OWN = {
     "neuron": neurons.own_options, "norm": norms.own_options, "loss": losses.own_options,
     "attention": attention.own_options, "network": networks.own_options,
 }  # fmt: skip
+# Files of configs/ that are no recipe of a network alone.
+SHARED = ("base", "systems", "event_systems")
 FEW = 12  # rows of published figures; of more, their number is told
 # What a method needs beside its own key to be trained on the digits.
 NEEDS = {
@@ -66,7 +69,7 @@ def recipes():
     files = sorted((ROOT / "configs").rglob("*.py"), key=lambda p: (len(p.parts), str(p)))
     for file in files:
         recipe = str(file.relative_to(ROOT / "configs").with_suffix(""))
-        if recipe in ("base", "systems", "event_systems", "__init__"):
+        if recipe in SHARED or not re.search(r"\bget_config\b", file.read_text()):
             continue
         found.setdefault(network_table.recipe_of(recipe).model, []).append(recipe)
     return found

@@ -4,7 +4,7 @@
     d = x, or SN(norm(conv1x1(x))) where the shape changes
     y = g(o, d)                                    add o + d, and o d, iand (1 - o) d; no neuron
 
-Certain: as in the public code of both (Fang et al., NeurIPS 2021; Feng et al., IJCAI 2022).
+As in the public code of both (Fang et al., NeurIPS 2021; Feng et al., IJCAI 2022).
 """
 
 import flax.linen as nn

@@ -7,7 +7,7 @@ Dropout drops every value with the same chance. ModerateDropout (LTMD, Wang et a
     keep = clip(1 - (1 - p) rate / (1 - mean p), 0, 1)     the chance that a neuron stays
     y = x mask / keep                                      one mask for all timesteps
 
-Certain: as in the authors' public code, run and compared, which lets a gradient through 1 / keep;
+As in the authors' public code, run and compared, which lets a gradient through 1 / keep;
 here it is a constant.
 """
 
