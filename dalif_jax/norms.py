@@ -79,11 +79,17 @@ def batch_norm(x, scale, bias, running, train, repeats=1, normalise=normalise):
 
 
 class BatchNorm(nn.Module):
-    """Names `scale`, `bias` [C] and the running `mean`, `var` [C] for `batch_norm`.
+    """Batch norm joint over batch, time and space, as in MPBN (ICCV 2023) and its lineage.
+
+    Names `scale`, `bias` [C] and the running `mean`, `var` [C] for `batch_norm`.
 
     `first_scale` and `first_bias` are where those start: a scale of 0 makes a residual block start
     as its shortcut. `summed` says that another branch is added to what comes out; without `affine`
     it has neither scale nor bias.
+
+    Certainty: code. The norms behind convolutions are those of MPBN's public code.
+
+    Differences: none known.
     """
 
     dtype: jnp.dtype = jnp.float32
@@ -127,9 +133,21 @@ class ThresholdNorm(BatchNorm):
         y = scale a threshold (x - mean) / sqrt(var + eps) + bias
 
     a = 1 in series and 1/sqrt(2) where two branches are summed, so that their sum spreads as far
-    as the threshold again. Certain: as in public code of three later papers. An identity shortcut
-    stays spikes, or is normed as well (`identity`), as GLIF does it; which of the two the paper
-    means is open. The threshold is a constant here, also where the neuron learns its own.
+    as the threshold again. The threshold is a constant here, also where the neuron learns its own.
+
+    Paper: https://arxiv.org/abs/2011.05280
+
+    Certainty: secondary. The formula is that of public code of three later papers.
+
+    Differences:
+      1. From the paper: whether an identity shortcut stays spikes or is normed is open; here it
+         stays spikes, `identity=True` norms it, as GLIF's code does.
+      2. From MLF's code: that has a = 1 everywhere and eps outside the root; here
+         `summed_scale=1.0`, `epsilon_outside=True`.
+      3. From MPBN's code: a line of it, commented out, has a = 1 in blocks without a projection;
+         here 1/sqrt(2) in every block.
+      4. From SpikingJelly's edition: there scale starts at a threshold and nothing multiplies it,
+         the same at the start and another training.
     """
 
     threshold: float = 0.5  # units of the membrane
@@ -147,7 +165,12 @@ class ThresholdNorm(BatchNorm):
 
 
 class NoNorm(nn.Module):
-    """None: what comes in goes out. Names nothing."""
+    """None, as in Diet-SNN (Rathi and Roy, TNNLS 2021): what comes in goes out. Names nothing.
+
+    Certainty: code. The networks of Diet-SNN's public code have no norms.
+
+    Differences: none known.
+    """
 
     dtype: jnp.dtype = jnp.float32
     layer: ClassVar[None] = None  # nothing that whoever walks a network would meet

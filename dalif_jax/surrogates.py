@@ -3,7 +3,7 @@
 A step has no useful gradient, so training replaces its derivative by a surrogate (spatio-temporal
 backpropagation; DA-LIF, arXiv 2502.10422, eq. 10 and 11). Each surrogate here is a density in the
 distance v from the threshold: it integrates to 1 and its scale is `width`, so that changing the
-shape leaves the total gradient that passes a neuron comparable.
+shape leaves the total gradient that passes a neuron comparable; `bell` is dampened, to 0.3.
 """
 
 import functools
@@ -18,28 +18,58 @@ TANH_SHARPNESS = 3.0
 
 
 def rectangle(v, width):
-    """1/a where |v| < a/2, else 0: the paper's choice with a = 1 (eq. 11)."""
+    """Rectangle (DA-LIF, arXiv 2502.10422, eq. 11, with a = 1): 1/a where |v| < a/2, else 0.
+
+    Certainty: paper. DA-LIF, eq. 11.
+
+    Differences: none known.
+    """
     return jnp.where(jnp.abs(v) < width / 2, 1.0 / width, 0.0).astype(v.dtype)
 
 
 def triangle(v, width):
-    """max(0, 1 - |v|/a) / a, the form used by TET and many others."""
+    """Triangle (TET, ICLR 2022, and many others): max(0, 1 - |v|/a) / a.
+
+    Certainty: code. TET's public code, with a = 1.
+
+    Differences: none known.
+    """
     return jnp.maximum(0.0, 1.0 - jnp.abs(v) / width) / width
 
 
 def arctan(v, width):
-    """Derivative of arctan(pi v/a)/pi + 1/2: (1/a) / (1 + (pi v/a)^2). PLIF uses a = 1."""
+    """Arctangent (PLIF, ICCV 2021, with a = 1): derivative of arctan(pi v/a)/pi + 1/2, which is
+    (1/a) / (1 + (pi v/a)^2).
+
+    Certainty: code. PLIF's public code and SpikingJelly.
+
+    Differences:
+      1. From the authors' code: its scale is alpha = 2/a, where here it is the width a.
+    """
     return 1.0 / (width * (1.0 + (jnp.pi * v / width) ** 2))
 
 
 def sigmoid(v, width):
-    """Derivative of sigmoid(4 v/a), whose peak is 1/a like the others'."""
+    """Sigmoid, in wide use: derivative of sigmoid(4 v/a), whose peak is 1/a like the others'.
+
+    Certainty: ours. No paper's: its scale is chosen for the peak.
+
+    Differences: none known.
+    """
     s = jax.nn.sigmoid(4.0 * v / width)
     return 4.0 / width * s * (1.0 - s)
 
 
 def tanh(v, width):
-    """Derivative of tanh(k z) / (2 tanh(k/2)) for |z| <= 1/2, z = v/a, k = 3, else 0."""
+    """Tanh (MPBN, ICCV 2023): derivative of tanh(k z) / (2 tanh(k/2)), z = v/a, k = 3, for
+    |z| <= 1/2, else 0.
+
+    Certainty: code. The public code of MPBN, with a = 1.
+
+    Differences:
+      1. From the authors' code: its window is 0 to 1 of what is compared with 0.5; here it is as
+         wide as `surrogate_width` and around any threshold.
+    """
     z = v / width
     bell = TANH_SHARPNESS / jnp.cosh(TANH_SHARPNESS * jnp.clip(z, -0.5, 0.5)) ** 2
     area = 2.0 * jnp.tanh(TANH_SHARPNESS / 2.0)
@@ -47,7 +77,13 @@ def tanh(v, width):
 
 
 def bell(v, width):
-    """0.3 max(0, 1 - |v|/a) / a: the triangle, dampened as LSNN and Diet-SNN have it."""
+    """Bell (LSNN, NeurIPS 2018; Diet-SNN, TNNLS 2021): the triangle, dampened,
+    0.3 max(0, 1 - |v|/a) / a.
+
+    Certainty: code. The public code of both, with a = 1.
+
+    Differences: none known.
+    """
     return 0.3 * triangle(v, width)
 
 
@@ -59,16 +95,25 @@ def squared_sech(v, width):
 def gradual(width, share, end):
     """A width that goes to `end` by the same factor every step: w0 (w1 / w0)^share.
 
-    A stand-in for gradual surrogate gradients (Chen et al., ICASSP 2022), whose formula is in none
-    of the sources that could be read: by its title, surrogates sharpen while training.
+    Certainty: stand-in. For gradual surrogate gradients (Chen et al., ICASSP 2022), by whose title
+    surrogates sharpen while training.
+
+    Differences:
+      1. From the paper: its formula is in none of the sources that could be read; this one is ours.
     """
     return width * (end / width) ** share
 
 
 def evolving(width, share):
     """IM-Loss (Guo et al., NeurIPS 2022): K = 1/width goes from 1 to 10,
-    ((10^share - 1) 10 + (10 - 10^share) 1) / 9, which is 10^share; in units of `width`. The
-    schedule is put together from secondary sources; the authors' released code has none."""
+    ((10^share - 1) 10 + (10 - 10^share) 1) / 9, which is 10^share; in units of `width`.
+
+    Certainty: secondary. The schedule is put together from secondary sources.
+
+    Differences:
+      1. From the paper: K changes with every epoch there, here with every step.
+      2. From the authors' code: as released it has no such surrogate, but `surrogate=tanh`.
+    """
     return gradual(width, share, width / 10.0)
 
 
