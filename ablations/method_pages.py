@@ -21,7 +21,7 @@ from ablations.systems import PLAIN
 from ablations.tables import by_name, percent, table
 from configs.digits import get_config as digits
 from configs.systems import SYSTEMS, told
-from dalif_jax import attention, losses, networks, neurons, norms, surrogates
+from dalif_jax import attention, losses, networks, neurons, norms
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -30,6 +30,10 @@ COUNTS = FOLDER / "parameters.json"  # of every network, in its recipe
 KEYS = {
     "neuron": "neuron", "norm": "norm", "loss": "loss", "surrogate": "surrogate",
     "attention": "attention", "network": "model",
+}  # fmt: skip
+TITLES = {
+    "neuron": "Neurons", "norm": "Norms", "loss": "Losses", "surrogate": "Surrogates",
+    "attention": "Attention", "network": "Networks",
 }  # fmt: skip
 OWN = {
     "neuron": neurons.own_options, "norm": norms.own_options, "loss": losses.own_options,
@@ -204,7 +208,7 @@ def page(kind, name, about):
     ]  # fmt: skip
     lines = [
         f"# {name}", "", f"`{KEYS[kind]}={name}`, {kind_words(kind)}. {about.lead}", "",
-        about.text, "", *table(
+        *([about.text, ""] if about.text else []), *table(
             ("", ""),
             [
                 ("certainty", f"**{about.certainty}**: {facts.LEVELS[about.certainty]}. "
@@ -233,7 +237,7 @@ def kind_words(kind):
 def index():
     lines = [HEAD]
     for kind in KEYS:
-        lines += [f"## {kind.capitalize()}{'s' * (kind != 'attention')}", ""]
+        lines += [f"## {TITLES[kind]}", ""]
         rows = [
             (f"[`{name}`]({path(kind, name).name})", about.lead, about.certainty)
             for k, name, about in every() if k == kind

@@ -88,7 +88,7 @@ def page():
         [
             (
                 f"[{row['title']}]({row['link']})",
-                ", ".join(f"`{name}`" for name in row["models"]),
+                ", ".join(f"[`{name}`](methods/network-{name}.md)" for name in row["models"]),
                 ", ".join(f"[{file}](../dalif_jax/{file})" for file in row["files"]),
                 row["certainty"], streams(recipe_of(row["recipe"])), nir(recipe_of(row["recipe"])),
                 f"[{row['recipe']}](../configs/{row['recipe']}.py)",

@@ -81,7 +81,12 @@ def pieces(name):
     """What a system changes, as keys of a config."""
     keys = {key: value for key, value in SYSTEMS[name].items() if not isinstance(value, dict)}
     kept = ("neuron", "norm", "loss", "surrogate", "membrane_bn")
-    return ", ".join(f"`{key}={keys[key]}`" for key in kept if key in keys) or "the defaults"
+    found = [
+        f"[`{key}={keys[key]}`](methods/{key}-{keys[key]}.md)" if key != "membrane_bn"
+        else f"`{key}={keys[key]}`"
+        for key in kept if key in keys
+    ]  # fmt: skip
+    return ", ".join(found) or "the defaults, [`neuron=dalif`](methods/neuron-dalif.md)"
 
 
 def streams(name):

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+HALF_WIDTH = 0.5  # of the surrogate's window, for recdis
+
 
 def time_averaged_cross_entropy(logits, labels, smoothing=0.0):
     """Cross-entropy of time-averaged logits, [B] nats: the readout of MPBN's lineage (ICCV 2023).
@@ -101,9 +103,6 @@ def symmetric_divergence(logits, other):
     """
     q, r = (jax.nn.log_softmax(time_average(values)) for values in (logits, other))
     return 0.5 * ((jnp.exp(q) - jnp.exp(r)) * (q - r)).mean(-1)
-
-
-HALF_WIDTH = 0.5  # of the surrogate's window, for recdis
 
 
 def recdis_membrane(statistics):
@@ -222,9 +221,8 @@ class LTMDOptions(TermOptions):
 class Loss(NamedTuple):
     """A line of LOSSES.
 
-    function: (options, logits [B, T, K], labels int [B], taps, share) -> [B]. `taps` is {layer:
-      what its statistic gave}, empty without one, and with `second` other logits under that name;
-      `share` of the training is over, 0 to 1.
+    function: (options, logits [B, T, K], labels int [B], taps, share) -> [B]. `share` of training is
+      over, 0 to 1; `taps` is {layer: its statistic}, with `second` other logits by that name too.
     options: its dataclass of Options.
     statistic: a layer's timestep (neurons.Seen) -> a pytree, averaged over time; None: not asked.
     second: whether it takes two answers, each from a dropout mask of its own.

@@ -1,6 +1,6 @@
 """The site: every page of docs/, and the API from docstrings.
 
-    sphinx-build -W --keep-going docs runs/site     # then open runs/site/index.html
+sphinx-build -W --keep-going docs runs/site     # then open runs/site/index.html
 """
 
 import re

@@ -54,6 +54,6 @@ NEURON = Neuron(
     shown=lambda options, params: {"V": jnp.tanh(params["w"])},
     meanings={"V": "threshold"},
     lifs=lambda options, params: [(1.0, options.decay, jnp.tanh(params["w"]))],
-    title="[LTMD](https://arxiv.org/abs/2206.04426)",
+    title="LTMD",
     refuses={"threshold": "it learns one, which starts at neuron_options.start"},
 )
