@@ -4,7 +4,7 @@ python eval.py --workdir runs/digits
 python eval.py --workdir runs/digits --checkpoint best  # eval_best.json, report_best.html
 python eval.py --workdir runs/digits_dvs --sample 3  # looks into another example
 python eval.py --workdir runs/digits --export runs/digits/card  # weights, figures, NIR: a card
-python eval.py --card runs/digits/card  # measures a card again
+python eval.py --card runs/digits/card  # measures a card again; hub:OWNER/NAME one of a hub
 """
 
 import dalif_jax.runs.environment  # noqa: F401  before anything imports JAX
@@ -24,7 +24,7 @@ from dalif_jax.exchange import card
 from dalif_jax.runs import compiler, report
 from dalif_jax.runs.checkpoint import Checkpoints
 from dalif_jax.runs.command import accelerator_warning, devices, parse_flags, report_errors
-from dalif_jax.runs.places import MayBeReadOnly, compilation_cache, folder
+from dalif_jax.runs.places import MayBeReadOnly, card_folder, compilation_cache, folder
 from dalif_jax.settings import config
 from dalif_jax.training.evaluation import evaluate, structure_of, write_report
 
@@ -33,7 +33,7 @@ flags.DEFINE_enum("checkpoint", "newest", ["newest", "best"], "Which of the run'
 flags.DEFINE_integer("sample", 0, "The example of the test set whose spikes are drawn.")
 flags.DEFINE_string("export", None, "Write a model card into this folder, to share.")
 flags.DEFINE_bool("nir", True, "Put the NIR graph into the card; --nonir for a smaller one.")
-flags.DEFINE_string("card", None, "Evaluate a model card instead of a run.")
+flags.DEFINE_string("card", None, "Evaluate a model card, a folder or hub:OWNER/NAME.")
 flags.DEFINE_string("data_dir", None, "Where the data lies now, if not where the run found it.")
 
 
@@ -41,8 +41,8 @@ flags.DEFINE_string("data_dir", None, "Where the data lies now, if not where the
 def main(_):
     which = flags.FLAGS.checkpoint
     workdir, given, export = (
-        flags.FLAGS[name].value and folder(flags.FLAGS[name].value, name)
-        for name in ("workdir", "card", "export")
+        flags.FLAGS[name].value and place(flags.FLAGS[name].value, name)
+        for name, place in (("workdir", folder), ("card", card_folder), ("export", folder))
     )
     if not workdir and not given:
         raise config.ConfigError("--workdir is missing: the folder of the run to evaluate")
@@ -90,7 +90,8 @@ def main(_):
         print(card.agreement(stated, values))
     if export:
         exported = (settings, program.model, state, values)
-        for path in card.export(export, *exported, nir=flags.FLAGS.nir):
+        origin = report.provenance_of(workdir, settings, step)
+        for path in card.export(export, *exported, nir=flags.FLAGS.nir, origin=origin):
             print(f"wrote {path}")
     if workdir:
         with guard:

@@ -33,7 +33,7 @@ from dalif_jax.runs.command import (
     report_errors,
 )
 from dalif_jax.runs.metrics import Metrics
-from dalif_jax.runs.places import compilation_cache, folder
+from dalif_jax.runs.places import card_folder, compilation_cache, folder
 from dalif_jax.runs.runlog import LogError, Progress, RunLog, warn
 from dalif_jax.runs.runlog import read_metrics as read_log
 from dalif_jax.settings import config
@@ -86,7 +86,7 @@ def main(_):
 
 def weights_from(settings, workdir):
     """What this run's network takes from init_from, which is said."""
-    source = folder(settings.init_from, "config.init_from")
+    source = card_folder(settings.init_from, "config.init_from")
     if workdir and Path(source).resolve() == Path(workdir).resolve():
         raise config.ConfigError("init_from is this run's own workdir, which continues by itself")
     program = training.make_program(settings, 1, training.make_mesh())

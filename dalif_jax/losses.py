@@ -221,8 +221,8 @@ class LTMDOptions(TermOptions):
 class Loss(NamedTuple):
     """A line of LOSSES.
 
-    function: (options, logits [B, T, K], labels int [B], taps, share) -> [B]. `share` of training is
-      over, 0 to 1; `taps` is {layer: its statistic}, with `second` other logits by that name too.
+    function: (options, logits [B, T, K], labels int [B], taps, share) -> [B]. `share` of training
+      is over, 0 to 1; `taps` is {layer: its statistic}, with `second` other logits by that name.
     options: its dataclass of Options.
     statistic: a layer's timestep (neurons.Seen) -> a pytree, averaged over time; None: not asked.
     second: whether it takes two answers, each from a dropout mask of its own.

@@ -63,6 +63,9 @@ def test_a_card_says_what_it_is_and_nothing_of_the_machine(exported):
     page = (folder / "README.md").read_text()
     assert "tiny with `dalif` neurons on digits" in page and "chosen on the test set" in page
     assert f"| test | 287 | {values['accuracy']:.2%} |" in page
+    assert "| where from |" not in page  # nothing was told of it
+    told = card.page(exported[1], values, "", [("seed", "7"), ("code", "abc")])
+    assert "| where from | |\n|---|---|\n| seed | 7 |\n| code | abc |\n\nMeasured" in told
     assert "private" not in "".join(
         (folder / n).read_text() for n in ("config.json", "eval.json", "README.md")
     )

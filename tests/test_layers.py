@@ -41,6 +41,7 @@ ONLY_IN = {
     "grain": ["data.feed"],
     "nir": ["exchange.interchange"],
     "safetensors": ["exchange.card"],
+    "huggingface_hub": ["exchange.hub"],
     "optax": ["training"],
 }
 

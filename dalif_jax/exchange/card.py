@@ -31,7 +31,7 @@ def flat(tree):
     return {"/".join(key.key for key in path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def export(folder, settings, model, state, report, nir=True):
+def export(folder, settings, model, state, report, nir=True, origin=()):
     """Write a model card; an existing one in `folder` is replaced.
 
     Args:
@@ -39,6 +39,7 @@ def export(folder, settings, model, state, report, nir=True):
       model: its network.
       state: TrainState; the averaged weights are exported where there are any.
       report: what eval.json holds.
+      origin: [(what, value)] of where it comes from, for its page.
       nir: with network.nir, which holds 8 bytes a weight; it can be made from the card later.
     Returns:
       the paths written.
@@ -65,7 +66,7 @@ def export(folder, settings, model, state, report, nir=True):
             nir_note = f"It has no NIR file: {error}."
     else:
         nir_note = "`python eval.py --card FOLDER --export OTHER` adds the NIR file."
-    (folder / "README.md").write_text(page(settings, report, nir_note))
+    (folder / "README.md").write_text(page(settings, report, nir_note, origin))
     return sorted(folder.iterdir())
 
 
@@ -84,7 +85,7 @@ def write_nir(path, settings, model, variables, shape, **keys):
     interchange.write(path, graph)
 
 
-def page(settings, report, nir_note):
+def page(settings, report, nir_note, origin=()):
     """The card's README."""
     splits = {"test": report} | report["other_splits"]
     title = neurons.NEURONS[settings.neuron].title
@@ -109,6 +110,9 @@ def page(settings, report, nir_note):
         f"{report['energy']['paper']['energy_uj']:.4g} uJ, exactly "
         f"{report['energy']['exact']['energy_uj']:.4g} uJ; layer by layer in `eval.json`.",
         "",
+        *(["| where from | |", "|---|---|"] if origin else []),
+        *(f"| {what} | {value} |" for what, value in origin),
+        *([""] if origin else []),
         "Measured again, from the top of a checkout of dalif_jax, FOLDER being this one:",
         "",
         "```sh",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 
+from dalif_jax.exchange import hub
 from dalif_jax.settings.config import ConfigError
 
 
@@ -26,6 +27,15 @@ def folder(path, flag):
     if whole == path and path.startswith("~"):
         raise ConfigError(f"--{flag}={path}: there is no such home folder; write it out")
     return whole
+
+
+def card_folder(path, flag):
+    """The same of a card, which may be one of a hub by name, `hub:OWNER/NAME`.
+
+    Raises:
+      ConfigError: as `folder`; CardError: as hub.fetch.
+    """
+    return hub.fetch(path) if path.startswith(hub.PREFIX) else folder(path, flag)
 
 
 class MayBeReadOnly:

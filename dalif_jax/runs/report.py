@@ -106,6 +106,19 @@ def provenance(settings, records, step):
     ]  # fmt: skip
 
 
+def provenance_of(workdir, settings, step):
+    """`provenance` of a run's workdir as its log has it, for a card: without when the page was
+    written; () without a workdir."""
+    if workdir is None:
+        return ()
+    try:
+        records = read_metrics(Path(workdir) / "metrics.jsonl")
+    except (FileNotFoundError, LogError):
+        records = []
+    rows = provenance(settings, records, step)
+    return [(what, value) for what, value in rows if what != "page written"]
+
+
 def commit():
     """The commit of this checkout, `-changed` where files differ from it; "" outside of one."""
 
