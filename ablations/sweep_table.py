@@ -118,7 +118,8 @@ def heat_map(means, told, keys, reference):
               for name, of in told.items()}  # fmt: skip
     for name, mean in means.items():
         values[places[name]] = mean
-    figure, (axis,) = panels(1, width=3.0 + 0.8 * len(across), height=1.6 + 0.6 * len(down))
+    figure, (axis,) = panels(1, width=3.0 + 0.8 * len(across),
+                             height=max(3.4, 1.6 + 0.6 * len(down)))  # fmt: skip
     image = axis.imshow(values, cmap="viridis", aspect="auto")
     middle = (np.nanmax(values) + np.nanmin(values)) / 2
     for i, j in np.ndindex(values.shape):
@@ -157,27 +158,45 @@ def dots(means, told, axes, reference):
         shown = {name: at[told[name][key]] for name in means if name != RECIPE}
         axis.plot(list(shown.values()), [means[name] for name in shown], ".", ms=7,
                   color=GREY if named else BLUE, alpha=0.7)  # fmt: skip
-        if named:
+        if named and len(axes) > 1:
             over = [[means[name] for name, place in shown.items() if place == at[value]]
                     for value in values]  # fmt: skip
             axis.plot(range(len(values)), [np.mean(of) if of else np.nan for of in over], "D",
-                      color=BLUE, ms=6)  # fmt: skip
+                      color=BLUE, mfc="none", mew=1.8, ms=8)  # fmt: skip
+        if named:
             long = max(map(len, values)) * len(values) > 28
             axis.set_xticks(range(len(values)), values, **(SLANT if long else {}))
             axis.set_xlim(-0.5, len(values) - 0.5)
         elif kind == "log":
             axis.set_xscale("log")
+            ticks = log_ticks(*axis.get_xlim())
+            axis.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+            axis.tick_params(axis="x", which="minor", labelbottom=False)  # they would overlap
+        else:
+            axis.locator_params(axis="x", nbins=5)
         if reference in means and drawn:
             axis.axhline(means[reference], ls="--", color=ORANGE, lw=1.2, zorder=0)
         elif reference in means:
             axis.plot(shown[reference], means[reference], "o", mfc="none", color=ORANGE, ms=10)
         axis.set(xlabel=key, ylabel="test accuracy (%)")
-    note = "dot: a setting, mean of its seeds"
-    if "named" in axes.values():
-        note += "; diamond: mean of those above it and below"
-    note += "; dashed: the recipe" if drawn else "; ringed: the reference"
-    figure.suptitle(note, fontsize=8)
+    notes = ["dot: a setting, mean of its seeds"]
+    if "named" in axes.values() and len(axes) > 1:
+        notes.append("diamond: mean of the dots in its column")
+    if reference in means:
+        notes.append("dashed: the recipe" if drawn else "ringed: the reference")
+    figure.suptitle(("; " if len(axes) > 1 else "\n").join(notes), fontsize=8)
     return figure
+
+
+def log_ticks(low, high):
+    """Round numbers of low..high that have room on an axis, at most five; at least three."""
+    for factors in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
+        decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+        every = [float(f"{f}e{power}") for power in decades for f in factors]
+        inside = [tick for tick in every if low <= tick <= high]
+        if len(inside) >= 3:
+            return inside[:: -(-len(inside) // 5)]
+    return [float(f"{tick:.3g}") for tick in np.geomspace(low, high, 5)[1:-1]]
 
 
 def _order(text):
