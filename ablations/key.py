@@ -68,7 +68,7 @@ def draw(records, rows, names, path):
 
 
 def one_key(given, rest):
-    """The series of --key and --values."""
+    """The series of --key and --values. Raises ConfigError before anything is trained."""
     settings = {f"{given.key}={value}": {given.key: value} for value in given.values.split(",")}
     names = list(settings)
     if len(names) < 2:
@@ -104,7 +104,7 @@ def sweep_of(given, rest):
 
 
 def several_keys(given, rest):
-    """The series of --grid or --draw."""
+    """The series of --grid or --draw. Raises ConfigError before anything is trained."""
     found = sweep_of(given, rest)
     if (given.trials or 0) >= len(found.settings):
         print(f"{given.trials} trials, {len(found.settings) - 1} of them different")

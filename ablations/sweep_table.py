@@ -50,6 +50,8 @@ def lines(runs):
 def corrected_for(rows):
     """What the verdicts are, a line."""
     tested = sum(row.corrected is not None for row in rows)
+    if not tested:
+        return "verdicts: no difference has an interval, which takes two seeds or more that differ"
     return (
         f"verdicts: against the reference, p corrected by Holm for {tested} "
         f"comparison{'s' * (tested != 1)}; each interval is its own difference's alone"

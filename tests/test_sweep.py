@@ -189,7 +189,12 @@ OWN_PIECE = """
 import dalif_jax as dj
 from configs.digits import get_config
 
-dj.add_neuron("swept", dj.Neuron(lambda options, params, u, x: (u, x), lambda options, x: dj.zeros(x)))
+
+def step(options, params, u, x):
+    return u, x
+
+
+dj.add_neuron("swept", dj.Neuron(step, state=lambda options, x: dj.zeros(x)))
 """
 
 
