@@ -3,6 +3,7 @@
 import numpy as np
 
 from ablations.ranking import rank
+from ablations.runs import counted
 from ablations.sweep import RECIPE
 from ablations.tables import by_name, keys_of, machine, percent, table, versions
 
@@ -53,8 +54,8 @@ def corrected_for(rows):
     if not tested:
         return "verdicts: no difference has an interval, which takes two seeds or more that differ"
     return (
-        f"verdicts: against the reference, p corrected by Holm for {tested} "
-        f"comparison{'s' * (tested != 1)}; each interval is its own difference's alone"
+        "verdicts: against the reference, p corrected by Holm for "
+        f"{counted(tested, 'comparison')}; each interval is its own difference's alone"
     )
 
 
@@ -81,8 +82,8 @@ def page(series):
     return [
         f"# {', '.join(f'`{key}`' for key in keys)}",
         "",
-        f"`{' '.join([runs[0]['command'][2], *common])}`: {len(names)} settings x "
-        f"{len({run['seed'] for run in runs})} seeds, {versions(series)}, "
+        f"`{' '.join([runs[0]['command'][2], *common])}`: {counted(len(names), 'setting')} x "
+        f"{counted(len({run['seed'] for run in runs}), 'seed')}, {versions(series)}, "
         f"{machine(series, ended)}. Accuracy of the last epoch, best mean first; the reference is "
         f"`{names[0]}`; {corrected_for(rows)}. The best of many was chosen on this very test "
         "set: expect less of it on another.",
