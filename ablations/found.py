@@ -7,7 +7,16 @@ from statistics import fmean
 
 from ablations import decays, fig1a, fig2, fig3, key, ranking
 from ablations.ranking import rank
-from ablations.tables import by_name, duration, energies, machine, percent, table, versions
+from ablations.tables import (
+    by_name,
+    duration,
+    energies,
+    keys_of,
+    machine,
+    percent,
+    table,
+    versions,
+)
 from dalif_jax.settings.keys import get_config as base_config
 
 RANKED = ("ingredients", "timesteps")  # series of settings against their first
@@ -97,8 +106,3 @@ def start_of(run):
     """{decay: value} before a run was trained."""
     init = keys_of(run).get("decay_init", base_config().decay_init)
     return fig3.start(run["decay_function"], init)
-
-
-def keys_of(run):
-    """{key: text} that a run's command sets."""
-    return dict(w.removeprefix("--config.").split("=", 1) for w in run["command"][3:])

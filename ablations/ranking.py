@@ -46,11 +46,11 @@ class Row(NamedTuple):
         """Why runs failed, each reason once; "" where none did."""
         return "; ".join(sorted(set(self.failed)))
 
-    def text(self):
-        """A line of a table."""
+    def text(self, width=28):
+        """A line of a table; `width`: of the names."""
         mean = f"{100 * self.mean:6.2f} %" if self.values else " failed "
         said = self.difference.text() if self.difference and self.values else ""
-        return f"{self.name:28} {mean}  {said}  {self.verdict}  {self.reason}".rstrip()
+        return f"{self.name:{width}} {mean}  {said}  {self.verdict}  {self.reason}".rstrip()
 
 
 def holm(ps):

@@ -28,19 +28,19 @@ ROOT = Path(__file__).resolve().parent.parent
 RUNNING = set()  # processes of train.py
 
 
-def arguments(description, seeds=5, choices=None, flags=None):
+def arguments(description, seeds=5, choices=None, options=None):
     """The flags every ablation takes; further --config.key=value go to train.py as they are.
 
     Args:
       choices: {flag: all its values}, what an ablation goes over; `--flag a,b` takes a part.
-      flags: {flag: what it is}, further ones that must be given.
+      options: {flag: what argparse is told of it}, further ones that may be given.
     """
     parser = argparse.ArgumentParser(
         description=description.splitlines()[0],
         epilog="--config.key=value sets a key of every run.",
     )
-    for flag, meaning in (flags or {}).items():
-        parser.add_argument(f"--{flag}", required=True, help=meaning)
+    for flag, how in (options or {}).items():
+        parser.add_argument(f"--{flag}", **how)
     for flag, values in (choices or {}).items():
         kind, every = type(values[0]), ",".join(map(str, values))
         parser.add_argument(

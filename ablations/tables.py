@@ -44,6 +44,11 @@ def by_name(runs):
     return found
 
 
+def keys_of(run):
+    """{key: text} that a run's command sets."""
+    return dict(word.removeprefix("--config.").split("=", 1) for word in run["command"][3:])
+
+
 def firing_rate(run):
     """Spikes per neuron and timestep, mean over layers."""
     return fmean(run["firing_rates"].values())

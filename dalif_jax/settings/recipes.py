@@ -63,13 +63,14 @@ def failed(error, given):
     return ConfigError(f"{path}, line {line}: {type(error).__name__}: {str(error).splitlines()[0]}")
 
 
-def fit_warm_up(settings, overridden, given):
+def fit_warm_up(settings, overridden, given, whole=None):
     """Keep the share of a recipe's warm-up where only its epochs were made fewer.
 
     Args:
       settings: the config with what the command line overrides; changed.
       overridden: names of those keys.
       given: what --config names.
+      whole: the recipe's config where it is at hand; else the recipe is run for it.
     Returns:
       a line that says so, or None.
     """
@@ -77,8 +78,9 @@ def fit_warm_up(settings, overridden, given):
         return None
     if not 1 <= settings.epochs <= settings.warmup_epochs:
         return None
-    path, *argument = given.split(":", 1)
-    whole = runpy.run_path(path)["get_config"](*argument)
+    if whole is None:
+        path, *argument = given.split(":", 1)
+        whole = runpy.run_path(path)["get_config"](*argument)
     share = settings.epochs / whole.epochs
     settings.warmup_epochs = whole.warmup_epochs * share
     return (
