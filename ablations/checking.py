@@ -57,27 +57,26 @@ def check(recipe, rest, settings):
         for name, keys in settings.items():
             words = [*rest, *(f"--config.{key}={value}" for key, value in keys.items())]
             try:
-                check_one(whole, recipe, words)
+                check_one(whole, words)
             except (ConfigError, sets.DataError) as error:
                 raise ConfigError(f"{name}: {error}") from error
     finally:
         sets.look_at_images.cache_clear()  # it holds a set's images, and the runs need the room
 
 
-def check_one(whole, recipe, words):
+def check_one(whole, words):
     """Refuse one run. Raises ConfigError, and DataError where its own set is not there."""
-    settings = configured(whole, recipe, words)
+    settings = configured(whole, words)
     with contextlib.redirect_stderr(io.StringIO()):  # warnings are the runs' to give
         configs.find(settings)
         configs.validate(settings)
 
 
-def configured(whole, recipe, words):
+def configured(whole, words):
     """The config that train.py makes of a recipe and the words behind it.
 
     Args:
       whole: the recipe's config, left as it is.
-      recipe: its file.
       words: --config.key=value each, the last of a key counts.
     Raises:
       ConfigError: no such key, or a value of another type.
@@ -91,7 +90,7 @@ def configured(whole, recipe, words):
         values(argv)
         recipes.set_own(values.config, own)
         overridden = config_flags.get_override_values(values["config"])
-        recipes.fit_warm_up(values.config, overridden, recipe, whole)
+        recipes.fit_warm_up(values.config, overridden, values)
     except flags.Error as error:
         raise ConfigError(str(error).removeprefix("flag --config.")) from error
     except (AttributeError, KeyError) as error:

@@ -197,6 +197,12 @@ def test_it_continues_with_the_same_options_alone(recipe, workdir):
     assert "neuron_options: {'hold': 2} there, {'hold': 1} now" in run(*start, *same[1:], ok=False)
 
 
+def test_it_keeps_its_share_of_warm_up_where_its_epochs_are_made_fewer(recipe):
+    """The recipe, which adds its pieces once, is run once."""
+    out = run("train.py", "--config", recipe, "--dry_run", "--config.epochs=1")
+    assert "warmup_epochs=0.5: the recipe's 1 of 2 epochs" in out
+
+
 def test_it_streams(recipe):
     run("-c", STREAMED, recipe)
 

@@ -177,7 +177,7 @@ def test_a_setting_is_refused_as_train_refuses_it(keys, message):
 def test_a_setting_is_what_train_makes_of_its_words():
     words = ["--config.timesteps=3", "--config.augment=crop", "--config.neuron=plif",
              "--config.neuron_options.tau=4.0", "--config.epochs=1"]  # fmt: skip
-    found = checking.configured(digits(), RECIPE, words)
+    found = checking.configured(digits(), words)
     assert (found.timesteps, found.augment, found.neuron) == (3, ("crop",), "plif")
     assert found.neuron_options.tau == 4.0
     assert found.warmup_epochs == digits().warmup_epochs / digits().epochs  # its share

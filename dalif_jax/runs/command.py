@@ -177,7 +177,7 @@ def parse_flags(argv):
         if recipe:
             recipes.set_own(flags.FLAGS.config, own)
             overridden = config_flags.get_override_values(flags.FLAGS["config"])
-            if line := recipes.fit_warm_up(flags.FLAGS.config, overridden, recipe):
+            if line := recipes.fit_warm_up(flags.FLAGS.config, overridden, flags.FLAGS):
                 print(line)
         return rest
     except (flags.Error, config.ConfigError) as error:

@@ -4,7 +4,6 @@ import ast
 import difflib
 import os
 import re
-import runpy
 import traceback
 from pathlib import Path
 
@@ -63,14 +62,13 @@ def failed(error, given):
     return ConfigError(f"{path}, line {line}: {type(error).__name__}: {str(error).splitlines()[0]}")
 
 
-def fit_warm_up(settings, overridden, given, whole=None):
+def fit_warm_up(settings, overridden, flags):
     """Keep the share of a recipe's warm-up where only its epochs were made fewer.
 
     Args:
       settings: the config with what the command line overrides; changed.
       overridden: names of those keys.
-      given: what --config names.
-      whole: the recipe's config where it is at hand; else the recipe is run for it.
+      flags: absl's, in which an overridden key's default is the recipe's value.
     Returns:
       a line that says so, or None.
     """
@@ -78,14 +76,12 @@ def fit_warm_up(settings, overridden, given, whole=None):
         return None
     if not 1 <= settings.epochs <= settings.warmup_epochs:
         return None
-    if whole is None:
-        path, *argument = given.split(":", 1)
-        whole = runpy.run_path(path)["get_config"](*argument)
-    share = settings.epochs / whole.epochs
-    settings.warmup_epochs = whole.warmup_epochs * share
+    # Not by running the recipe again: pieces of one's own are added once.
+    epochs, warm_up = flags["config.epochs"].default, settings.warmup_epochs
+    settings.warmup_epochs = warm_up * settings.epochs / epochs
     return (
-        f"warmup_epochs={settings.warmup_epochs:.4g}: the recipe's {whole.warmup_epochs:g} of "
-        f"{whole.epochs} epochs, as a share of {settings.epochs}"
+        f"warmup_epochs={settings.warmup_epochs:.4g}: the recipe's {warm_up:g} of "
+        f"{epochs} epochs, as a share of {settings.epochs}"
     )
 
 
