@@ -64,9 +64,9 @@ def rate_error(logits, labels, smoothing=0.0):
 def im_membrane(statistics, form, timesteps):
     """The term of IM-Loss (Guo et al., NeurIPS 2022): membranes on average at the threshold.
 
-    paper  sum over layers of (mean h - V)^2, h the membranes before firing, V their threshold
-    code   mean over layers but the first and last of (mean - 0.5 / T)^2, of the current of each
-           block's last neuron and of the spikes of the others
+        paper  sum over layers of (mean h - V)^2, h the membranes before firing, V their threshold
+        code   mean over layers but the first and last of (mean - 0.5 / T)^2, of the current of
+               each block's last neuron and of the spikes of the others
 
     `statistics`: {layer: means over batch and time, "current", "membrane", "threshold", "spikes"},
     as layers run; below one name, as of "stage0_block0/neuron1", the last counts. Returns a scalar.

@@ -76,6 +76,25 @@ def as_restructured(app, what, name, obj, options, lines):
     lines[:] = out
 
 
+# Pages of the checkout that are none of the site: offered as the files they are.
+OUTSIDE = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+(?:[a-z]+/)?(?:README|RESULTS|CONTRIBUTING)\.md)\)")
+
+
+def prepared(app, page, source):
+    """Links to Markdown outside of docs/, which myst would look for among the pages; the contents of
+    the methods."""
+
+    def link(match):
+        words, target = match.groups()
+        inside = ROOT / "docs" in ((ROOT / "docs" / page).parent / target).resolve().parents
+        return match.group() if inside else f"{{download}}`{words} <{target}>`"
+
+    source[0] = OUTSIDE.sub(link, source[0])
+    if page == "methods/README":  # its own tables are the contents that a reader sees
+        source[0] += "\n\n```{toctree}\n:hidden:\n:glob:\n\n*-*\n```\n"
+
+
 def setup(app):
+    app.connect("source-read", prepared)
     # Before napoleon, which reads the sections of what this leaves.
     app.connect("autodoc-process-docstring", as_restructured, priority=400)
