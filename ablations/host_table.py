@@ -155,32 +155,31 @@ def draw(all_series, path=FIGURE):
     fig, axes = figures.panels(len(all_series), width=7.0, height=5.0, across=2)
     for axis, (name, series) in zip(axes, all_series.items(), strict=True):
         by, rows = by_name(series["runs"]), rank(series["runs"], BASELINE)
+        rows = [row for row in rows if row.values]
         base = next(row for row in rows if row.name == BASELINE)
-        named = {BASELINE, "neuron-dalif", *(row.name for row in rows[:4])}
-        for row in rows:
-            if not row.values:
-                continue
-            energy = fmean(run["energy_uj"]["exact"] for run in by[row.name])
-            colour, kind = COLOURS[kind_of(row.name)], kind_of(row.name)
-            spread = row.difference if row.difference else interval(row.values)
-            axis.errorbar(
-                energy, 100 * row.mean, yerr=100 * spread.half, ms=5,
-                fmt="D" if kind == "baseline" else "o",
-                color=colour, ecolor=colour, elinewidth=0.6, alpha=0.9, mec="0.3", mew=0.4,
-            )  # fmt: skip
-            if row.name in named:
-                axis.annotate(
-                    row.name, (energy, 100 * row.mean), xytext=(5, 4), fontsize=8,
-                    textcoords="offset points",
-                )  # fmt: skip
-        axis.axhline(100 * base.mean, color="0.6", lw=0.8, ls=":")
-        one, low = by[BASELINE][0], [100 * row.mean for row in rows if row.values]
         # What fails to learn would press all others into a line.
-        axis.set_ylim(bottom=max(min(low) - 1, 100 * base.mean - 12))
+        low = max(min(100 * row.mean for row in rows) - 1, 100 * base.mean - 12)
+        shown = [row for row in rows if 100 * row.mean >= low]
+        points = {}
+        for row in shown:
+            points[row.name] = fmean(r["energy_uj"]["exact"] for r in by[row.name]), 100 * row.mean
+            colour, kind = COLOURS[kind_of(row.name)], kind_of(row.name)
+            half = (row.difference or interval(row.values)).half
+            axis.errorbar(
+                *points[row.name], yerr=None if half is None else 100 * half,
+                ms=8 if kind == "baseline" else 5, fmt="D" if kind == "baseline" else "o",
+                color=colour, ecolor=colour, elinewidth=0.6, alpha=0.9, mec="0.3", mew=0.4,
+                zorder=4 if kind == "baseline" else 3,
+            )  # fmt: skip
+        axis.axhline(100 * base.mean, color="0.6", lw=0.8, ls=":")
+        high = max(y for _, y in points.values())
+        axis.set_ylim(low, min(100.5, high + (high - low) / 8))
         axis.set(
             xscale="log", xlabel="energy of an image, exact rule (uJ)", ylabel="test accuracy (%)"
         )
-        below = sum(value < axis.get_ylim()[0] for value in low)
+        named = {BASELINE, "neuron-dalif", *(row.name for row in shown[:3])}
+        label(axis, {key: at for key, at in points.items() if key in named})
+        one, below = by[BASELINE][0], len(rows) - len(shown)
         note = f"; {below} below the axis" if below else ""
         axis.set_title(f"{name}, T = {one['timesteps']}{note}", fontsize=10)
     marks = [
@@ -189,6 +188,22 @@ def draw(all_series, path=FIGURE):
     ]
     axes[0].legend(handles=marks, frameon=False, fontsize=8, loc="lower right")
     fig.savefig(path)
+
+
+def label(axis, points):
+    """Write names at their points, {name: (x, y)}, each below the one above it."""
+    low, high = axis.get_ylim()
+    left, right = axis.get_xlim()
+    free = high
+    for name, (x, y) in sorted(points.items(), key=lambda item: -item[1][1]):
+        height = min(y, free)
+        free = height - (high - low) / 28
+        near_right = x > (left * right) ** 0.5
+        axis.annotate(
+            name, (x, y), xytext=(-9 if near_right else 9, (height - y) / (high - low) * 300),
+            fontsize=8, textcoords="offset points", ha="right" if near_right else "left",
+            va="center", arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "0.5"}, zorder=5,
+        )  # fmt: skip
 
 
 LABELS = {

@@ -81,7 +81,7 @@ OUTSIDE = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+(?:[a-z]+/)?(?:README|RESULTS|CO
 
 
 def prepared(app, page, source):
-    """Links to Markdown outside of docs/, which myst would look for among the pages; the contents of
+    """Links to Markdown outside of docs/, which myst would look for among the pages; contents of
     the methods."""
 
     def link(match):
