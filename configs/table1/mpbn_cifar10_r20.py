@@ -14,6 +14,7 @@ from configs.systems import any_neuron, pieces
 def get_config():
     config = pieces(base(), "mpbn")
     config.model = "resnet20"
+    config.zero_init_residual = True  # as in MPBN's modified ResNet-20
     config.dataset = "cifar10"
     config.timesteps = 4
     config.epochs = 400

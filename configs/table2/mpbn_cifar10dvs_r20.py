@@ -15,4 +15,5 @@ from configs.table2.mpbn_cifar10dvs_r19 import get_config as r19
 def get_config():
     config = r19()
     config.model = "resnet20"
+    config.zero_init_residual = True  # as in MPBN's modified ResNet-20
     return config
