@@ -12,7 +12,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from dalif_jax import attention, losses, networks, neurons, norms, surrogates
+from ablations import systems
+from dalif_jax import networks, neurons, surrogates
 
 PACKAGE = Path(neurons.__file__).resolve().parent.parent
 # The words of `Certainty:`.
@@ -24,11 +25,7 @@ LEVELS = {
     "stand-in": "a formula of ours in the place of one that is not public",
     "ours": "not of a paper",
 }
-TABLES = {
-    "neuron": neurons.NEURONS, "norm": norms.NORMS, "loss": losses.LOSSES,
-    "surrogate": surrogates.SURROGATES, "attention": attention.ATTENTION,
-    "network": networks.NETWORKS,
-}  # fmt: skip
+TABLES = systems.TABLES | {"network": networks.NETWORKS}
 # Sections that tell callers, not readers of a page.
 CALLERS = re.compile(r"^(Args|Returns|Raises|Attributes)\b.*:")
 

@@ -166,7 +166,7 @@ def draw(all_series, path=FIGURE):
             colour, kind = COLOURS[kind_of(row.name)], kind_of(row.name)
             half = (row.difference or interval(row.values)).half
             axis.errorbar(
-                *points[row.name], yerr=None if half is None else 100 * half,
+                *points[row.name], yerr=100 * half,
                 ms=8 if kind == "baseline" else 5, fmt="D" if kind == "baseline" else "o",
                 color=colour, ecolor=colour, elinewidth=0.6, alpha=0.9, mec="0.3", mew=0.4,
                 zorder=4 if kind == "baseline" else 3,

@@ -12,12 +12,13 @@ import json
 import re
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ablations import docstrings as facts
 from ablations import host_table, network_table, system_table
-from ablations.systems import PLAIN
+from ablations.systems import NARROW, PLAIN
 from ablations.tables import by_name, percent, table
 from configs.digits import get_config as digits
 from configs.systems import SYSTEMS, told
@@ -44,10 +45,11 @@ SHARED = ("base", "systems", "event_systems")
 FEW = 12  # rows of published figures; of more, their number is told
 # What a method needs beside its own key to be trained on the digits.
 NEEDS = {
-    ("attention", "ta"): {"attention_options": {"reduction": 2}},
-    ("attention", "ma"): {"attention_options": {"time_reduction": 2}},
-    ("loss", "ltmd"): {"neuron": "ltmd", "model_options": SYSTEMS["ltmd"]["model_options"]},
-    ("neuron", "diet"): {"norm": "none"},
+    **NARROW,
+    "loss-ltmd": flatten_dict(
+        {key: SYSTEMS["ltmd"][key] for key in ("neuron", "model_options")}, sep="."
+    ),
+    "neuron-diet": {"norm": "none"},
 }
 HEAD = """# Methods
 
@@ -88,10 +90,10 @@ def command(kind, name):
             return f"{words[0]} configs/{recipe}.py --workdir runs/{name}", network_table.recipe_of(
                 recipe
             )
-    keys = {KEYS[kind]: name} | NEEDS.get((kind, name), {})
+    keys = {KEYS[kind]: name} | NEEDS.get(f"{kind}-{name}", {})
     words.append("configs/digits.py --workdir runs/" + name)
-    words += [f"--config.{k}={v}" for k, v in flatten_dict(keys, sep=".").items()]
-    return " ".join(words), told(settings, keys)
+    words += [f"--config.{k}={v}" for k, v in keys.items()]
+    return " ".join(words), told(settings, unflatten_dict(keys, sep="."))
 
 
 @functools.cache
@@ -131,29 +133,44 @@ def published_with(kind, name):
     )  # fmt: skip
 
 
+class Committed(NamedTuple):
+    """Runs in docs/: of hosts {host: {setting: runs}}, systems, events, recipes {name: runs}."""
+
+    hosts: dict
+    systems: dict
+    events: dict
+    recipes: dict
+
+
+@functools.cache
+def committed():
+    """The Committed runs, read once for all pages."""
+    files = sorted((DOCS / "runs").glob("*.json"))
+    return Committed(
+        {host: by_name(series["runs"]) for host, series in host_table.load().items()},
+        system_table.measured()[0],
+        network_table.measured()[0],
+        {file.stem: json.loads(file.read_text())["runs"] for file in files},
+    )
+
+
 def measured(kind, name):
     """Markdown lines: what committed runs with it gave, each on its scale."""
     rows = []
-    for host, series in host_table.load().items():
-        runs = by_name(series["runs"]).get(f"{kind}-{name}", [])
-        baseline = by_name(series["runs"])[host_table.BASELINE]
-        if PLAIN.get(kind) == name:
-            runs = baseline
-        if runs:
-            rows.append((f"on `lif`'s place in [{host}](../systems.md)", runs))
-    systems, _ = system_table.measured()
-    for system, runs in systems.items():
+    setting = host_table.BASELINE if PLAIN.get(kind) == name else f"{kind}-{name}"
+    for host, by in committed().hosts.items():
+        if setting in by:
+            rows.append((f"on `lif`'s place in [{host}](../systems.md)", by[setting]))
+    for system, runs in committed().systems.items():
         if SYSTEMS[system].get(KEYS[kind], "dalif" if kind == "neuron" else None) == name:
             rows.append((f"system `{system}` on the [digits](../systems.md)", runs))
-    events, _ = network_table.measured()
-    for run in events.values():
+    for run in committed().events.values():
         if kind == "network" and run["model"] == name:
             rows.append((f"`event_systems.py:{run['name']}`, [events](../systems.md)", [run]))
     if kind in ("network", "neuron"):
-        for file in sorted((DOCS / "runs").glob("*.json")):
-            runs = json.loads(file.read_text())["runs"]
-            if runs[0]["model" if kind == "network" else "neuron"] == name:
-                rows.append((f"`configs/{file.stem}.py`, [runs](../../RESULTS.md)", runs))
+        for recipe, runs in committed().recipes.items():
+            if runs[0][KEYS[kind]] == name:
+                rows.append((f"`configs/{recipe}.py`, [runs](../../RESULTS.md)", runs))
     if not rows:
         return ["Not run."]
     return table(
@@ -267,6 +284,7 @@ if __name__ == "__main__":
     COUNTS.write_text(json.dumps(counts(), indent=1) + "\n")
     for file in FOLDER.glob("*.md"):
         file.unlink()
-    for file, text in pages().items():
+    texts = pages()
+    for file, text in texts.items():
         file.write_text(text)
-    print(f"wrote {len(pages())} pages into docs/methods")
+    print(f"wrote {len(texts)} pages into docs/methods")

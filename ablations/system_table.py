@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 
 from ablations import network_table
-from ablations.tables import table
+from ablations.tables import by_name, firing_rate, table
 from configs.systems import SYSTEMS
 from configs.systems import get_config as recipe_of
 from dalif_jax import neurons
@@ -67,10 +67,7 @@ def rows():
 def measured():
     """{system: its runs} and the whole series."""
     series = json.loads((DOCS / "systems" / "digits.json").read_text())
-    found = {}
-    for run in series["runs"]:
-        found.setdefault(run["name"], []).append(run)
-    return found, series
+    return by_name(series["runs"]), series
 
 
 def named(row):
@@ -185,7 +182,7 @@ def page():
 
 def measured_row(row, runs):
     values = [100 * run["accuracy"] for run in runs]
-    rate = fmean(fmean(run["firing_rates"].values()) for run in runs)
+    rate = fmean(map(firing_rate, runs))
     label = row["title"] + (" (stand-in)" if "stand-in" in row["certainty"] else "")
     return (
         label, f"{fmean(values):.2f} ({min(values):.2f} to {max(values):.2f})", f"{rate:.3f}",

@@ -27,7 +27,10 @@ PLAIN = {
     "attention": "none",
 }  # fmt: skip
 # Attention over time asks for more timesteps than most hosts have: half of them wide, it fits all.
-NARROW = {"ta": {"attention_options.reduction": 2}, "ma": {"attention_options.time_reduction": 2}}
+NARROW = {
+    "attention-ta": {"attention_options.reduction": 2},
+    "attention-ma": {"attention_options.time_reduction": 2},
+}
 SAME = ("both",)  # another name of dalif, an arm of the paper's Fig. 2
 # The paper's own claims, each a step from neuron-dalif.
 DALIF = {
@@ -43,8 +46,8 @@ def settings():
     for kind, pieces in TABLES.items():
         for name in pieces:
             if name != PLAIN[kind] and name not in SAME:
-                narrow = NARROW.get(name, {}) if kind == "attention" else {}
-                out[f"{kind}-{name}"] = PLAIN | {kind: name} | narrow
+                key = f"{kind}-{name}"
+                out[key] = PLAIN | {kind: name} | NARROW.get(key, {})
     for name, keys in DALIF.items():
         out[name] = PLAIN | {"neuron": "dalif"} | keys
     return out | {name: flatten_dict(keys, sep=".") for name, keys in SYSTEMS.items()}

@@ -86,8 +86,8 @@ def test_every_piece_and_every_system_is_a_setting_of_its_own():
     every = systems.settings()
     for kind, table in systems.TABLES.items():
         for name in set(table) - {systems.PLAIN[kind], *systems.SAME}:
-            narrow = systems.NARROW.get(name, {}) if kind == "attention" else {}
-            assert every[f"{kind}-{name}"] == every["lif"] | {kind: name} | narrow
+            key = f"{kind}-{name}"
+            assert every[key] == every["lif"] | {kind: name} | systems.NARROW.get(key, {})
     assert set(SYSTEMS) | set(systems.DALIF) < set(every)
     unfit = {}
     for name, keys in every.items():

@@ -51,10 +51,7 @@ def write(workdir, settings, values, state, feed, number=0):
     """
     workdir = Path(workdir)
     which, step = values["checkpoint"], values["step"]
-    try:
-        records = read_metrics(workdir / "metrics.jsonl")
-    except (FileNotFoundError, LogError):
-        records = []  # said by draw_all, after what can be drawn without
+    records = records_of(workdir)  # a log that is none is said by draw_all, after the rest is drawn
     note = checkpoint_words(values, records)
     example, label = feed.example(number)
     inside = look_inside(state, example, settings, list(values["layers"]))
@@ -106,16 +103,20 @@ def provenance(settings, records, step):
     ]  # fmt: skip
 
 
+def records_of(workdir):
+    """The records of a run's log; none where it cannot be read."""
+    try:
+        return read_metrics(Path(workdir) / "metrics.jsonl")
+    except (FileNotFoundError, LogError):
+        return []
+
+
 def provenance_of(workdir, settings, step):
     """`provenance` of a run's workdir as its log has it, for a card: without when the page was
     written; () without a workdir."""
     if workdir is None:
         return ()
-    try:
-        records = read_metrics(Path(workdir) / "metrics.jsonl")
-    except (FileNotFoundError, LogError):
-        records = []
-    rows = provenance(settings, records, step)
+    rows = provenance(settings, records_of(workdir), step)
     return [(what, value) for what, value in rows if what != "page written"]
 
 
