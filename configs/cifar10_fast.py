@@ -1,11 +1,11 @@
-"""CIFAR-10 in an hour on two CPU cores: a VGG of six convolutions, T = 1, 24 epochs.
+"""CIFAR-10 in 40 minutes on two CPU cores: a VGG of six convolutions, T = 1, 16 epochs.
 
     python train.py --config configs/cifar10_fast.py --workdir runs/cifar10_fast
 
 Not of the paper, but its neuron. Found by measurement, for few epochs rather than for many: Muon
 for the kernels (optax), a surrogate that reaches further, one cycle of the learning rate, smoothed
-labels, crop and flip alone, bfloat16. With `--config.timesteps=2` half of the epochs take as long.
-`cifar10_small` is the same in 20 minutes, `cifar10_quick` in ten.
+labels, crop, flip and a small hole, bfloat16. With `--config.timesteps=2` half of the epochs take
+as long. `cifar10_small` is the same in 20 minutes, `cifar10_quick` in ten.
 """
 
 from configs.base import get_config as base
@@ -18,7 +18,7 @@ def get_config():
     config.timesteps = 1
     config.surrogate = "triangle"
     config.dtype = "bfloat16"
-    config.epochs = 24
+    config.epochs = 16
     config.batch_size = 256
     config.optimizer = "muon"
     config.learning_rate = 0.04
@@ -26,7 +26,8 @@ def get_config():
     config.nesterov = True
     config.weight_decay = 0.0
     config.label_smoothing = 0.1
-    config.augment = ("crop", "flip")
+    config.augment = ("crop", "flip", "cutout")
+    config.cutout_size = 8
     config.eval_every = 8  # an evaluation takes as long as 20 steps
     config.mirrored_views = True
     return config

@@ -11,6 +11,7 @@ from configs.cifar10_fast import get_config as fast
 def get_config():
     config = fast()
     config.epochs = 4
+    config.augment = ("crop", "flip")
     config.crop_padding = 2
     config.eval_every = 4
     return config

@@ -13,5 +13,6 @@ from configs.cifar10_fast import get_config as fast
 def get_config():
     config = fast()
     config.epochs = 8
+    config.augment = ("crop", "flip")
     config.crop_padding = 2
     return config
