@@ -106,7 +106,8 @@ def measured(all_series):
         over = "; ".join(f"{SPLITS.get(s, s)} {text}" for s, text in spread(runs).items())
         rows.append((
             f"`configs/{config}.py{data}`", f"{first}{words}", f"[{len(runs)}](docs/{name}.json)",
-            over, duration(fmean(run["seconds"] for run in runs)), versions(series),
+            over, duration(fmean(run["seconds"] for run in runs)),
+            versions(series, runs),
         ))  # fmt: skip
     head = ("run", "its command gives, last epoch", "seeds", "mean (range) over them", "time",
             "measured with")  # fmt: skip
@@ -132,7 +133,7 @@ def expected(config, all_series):
     took = duration(fmean(run["seconds"] for run in runs))
     return (
         f"Expected: {over}, {count}; with seed {seed} {one}. Last epoch, {took} a run, "
-        f"{machine(series, runs[0])}, {versions(series)}."
+        f"{machine(series, runs)}, {versions(series, runs)}."
     )
 
 

@@ -29,7 +29,7 @@ def found_by(name, series):
     epochs, seeds = runs[0]["epochs"], len({run["seed"] for run in runs})
     lines = [
         f"{len(runs)} runs of {epochs} epochs, {seeds} seeds, {versions(series)}, "
-        f"{machine(series, runs[0])} ([{name}.json]({name}.json)).",
+        f"{machine(series, runs)} ([{name}.json]({name}.json)).",
         "",
     ]
     if name.startswith("fig1a"):

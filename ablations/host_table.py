@@ -68,25 +68,28 @@ def host(name, series):
     """The section of one host, Markdown lines."""
     by, rows = by_name(series["runs"]), rank(series["runs"], BASELINE)
     one = by[BASELINE][0]
-    took = sum(run["seconds"] for runs in by.values() for run in runs)
+    ended = [run for runs in by.values() for run in runs]
+    took, timed = sum(run["seconds"] for run in ended), one.get("machine")
     failed = sum(bool(row.failed) for row in rows)
+    elsewhere = any(run.get("machine") != timed for run in ended)
     lines = [
         f"### {name}", "",
         f"`{command(series)}`: {len(series['runs'])} runs, {one['model']} on {one['dataset']}, "
         f"T = {one['timesteps']}, {one['epochs']} epochs, {one['examples']:,} test images, "
-        f"{machine(series, one)}, {versions(series)}, {duration(took)} of runs side by side"
-        + (f"; {failed} settings with runs that failed." if failed else "."), "",
+        f"{machine(series, ended)}, {versions(series)}, {duration(took)} of runs side by side"
+        + (f"; {failed} settings with runs that failed." if failed else ".")
+        + (" Milliseconds and peaks are of one of the machines." if elsewhere else ""), "",
     ]  # fmt: skip
     lines += table(
         ("setting", "seeds", "test, mean (range), %", "less `lif`, points", "p, corrected",
          "verdict", "firing rate", "uJ: paper / exact", "ms a step", "peak MB", "parameters"),
-        [columns(row, by.get(row.name, [])) for row in rows],
+        [columns(row, by.get(row.name, []), timed) for row in rows],
     )  # fmt: skip
     return [*lines, ""]
 
 
-def columns(row, runs):
-    """A setting's row of a host's table."""
+def columns(row, runs, timed):
+    """A setting's row of a host's table; its time and memory on one machine, `timed`, alone."""
     if not runs:
         return (f"`{row.name}`", 0, "", "", "", f"failed: {row.reason}", *[""] * 5)
     found = row.difference
@@ -97,13 +100,14 @@ def columns(row, runs):
     verdict = row.verdict or "baseline"
     if row.failed:
         verdict += f"; {len(row.failed)} failed: {row.reason}"
-    peaks = [run["peak_mb"] for run in runs if run["peak_mb"]]
+    here = [run for run in runs if run.get("machine") == timed]
+    peaks = [run["peak_mb"] for run in here if run["peak_mb"]]
     rate = fmean(map(firing_rate, runs))
     return (
         f"`{row.name}`", len(runs), percent([run["accuracy"] for run in runs]), said,
         "" if row.corrected is None else f"{row.corrected:.2g}", verdict, f"{rate:.1%}",
-        energies(runs), f"{step_ms(runs):.0f}", f"{fmean(peaks):.0f}" if peaks else "",
-        f"{runs[0]['parameters']:,}",
+        energies(runs), f"{step_ms(here):.0f}" if here else "",
+        f"{fmean(peaks):.0f}" if peaks else "", f"{runs[0]['parameters']:,}",
     )  # fmt: skip
 
 

@@ -54,7 +54,8 @@ def group_row(label, series, runs):
         label, one["timesteps"], one["epochs"], len(runs), percent([r["accuracy"] for r in runs]),
         percent([r["best"] for r in runs]), duration(mean(runs, lambda r: r["seconds"])),
         f"{mean(runs, lambda r: r['images_per_second']):,.0f}",
-        energies(runs, 4), f"{mean(runs, firing_rate):.1%}", machine(series, one), versions(series),
+        energies(runs, 4), f"{mean(runs, firing_rate):.1%}", machine(series, runs),
+        versions(series, runs),
     )  # fmt: skip
 
 
@@ -83,7 +84,7 @@ def against_paper(all_series, published):
     for row in published:
         keys = ("model", "dataset", "timesteps")
         ours = [
-            {**run, "with": versions(series)}
+            {**run, "with": versions(series, [run])}
             for series in all_series.values()
             for run in series["runs"]
             if all(run[key] == row[key] for key in keys)
@@ -149,7 +150,7 @@ def speed_record(all_series):
                         f"{goal:.0%}",
                         duration(statistics.fmean(there)) + (spread if len(there) > 1 else ""),
                         f"{len(there)} of {len(runs)}" + (ONE_SEED if len(runs) == 1 else ""),
-                        runs[0]["timesteps"], machine(series, runs[0]), versions(series),
+                        runs[0]["timesteps"], machine(series, runs), versions(series, runs),
                         f"`{command(runs[times.index(min(there))])}`",
                     ))  # fmt: skip
     rows.sort(key=lambda row: row[0])
@@ -181,7 +182,7 @@ def every_run(name, series):
             (r["name"], r["seed"], r["commit"], f"{100 * r['accuracy']:.2f}",
              f"{100 * r['best']:.2f}", duration(r["seconds"]), f"{r['images_per_second']:,.0f}",
              f"{r['energy_uj']['paper']:.4g} / {r['energy_uj']['exact']:.4g}",
-             f"{firing_rate(r):.1%}", versions(series))
+             f"{firing_rate(r):.1%}", versions(series, [r]))
             for r in series["runs"]
         ],
     )  # fmt: skip

@@ -9,20 +9,15 @@ import argparse
 import concurrent.futures
 import json
 import os
-import platform
-import re
 import signal
-import statistics
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
-from dalif_jax.analysis.figures import numbers_of
+from ablations.records import cores, failure, going_on, public, read, record, save
 from dalif_jax.runs.report import commit
-from dalif_jax.runs.runlog import duration, read_metrics
-from dalif_jax.settings import config as configs
+from dalif_jax.runs.runlog import duration
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNNING = set()  # processes of train.py
@@ -51,6 +46,11 @@ def arguments(description, seeds=5, choices=None, options=None):
     parser.add_argument("--workdir", required=True, type=Path, help="where the runs are to live")
     parser.add_argument("--seeds", type=int, default=seeds, help="runs of every setting")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, cores shared out")
+    parser.add_argument(
+        "--known", type=read, action="append", default=[], metavar="FILE",
+        help="results.json of the same series: its runs are taken from it, not trained again; "
+             "several may be given",
+    )  # fmt: skip
     known, rest = parser.parse_known_args()
     known.parts = tuple(choices or ())
     wrong = [word for word in rest if not word.startswith("--config.") or "=" not in word]
@@ -81,15 +81,21 @@ def series(given, rest, settings, keep_failed=False):
       keep_failed: a run that fails is a record too, {name, seed, command, failed: why}, and the
         series goes on; the same command tries it again.
     Returns:
-      list of records (see `record`), also written to results.json in the workdir.
+      list of records (see `record`), those of --known first; results.json in the workdir holds
+      them, and while the series runs those that there are.
     Raises:
       RunFailed: a run failed; its log is named.
+      SystemExit: --known is of another series.
     """
     tasks = [
         (name, seed, [f"--config.{key}={value}" for key, value in keys.items()])
         for seed in range(given.seeds)
         for name, keys in settings.items()
     ]
+    asked = {task[:2]: public(command_of(given, rest, *task)[1]) for task in tasks}
+    records = going_on(given.known, asked)
+    known = {(record["name"], record["seed"]) for record in records}
+    tasks = [task for task in tasks if task[:2] not in known]
     shares = [cores()[i :: given.jobs] for i in range(given.jobs)]
     waiting = [task for task in tasks if not finished(*command_of(given, rest, *task))]
     print(announcement(given, len(settings), len(waiting)), flush=True)
@@ -110,15 +116,17 @@ def series(given, rest, settings, keep_failed=False):
             finally:
                 free.append(share)
 
-        records = []
+        path, ended_before = given.workdir / "results.json", len(records)
         # A kill of the series ends its runs too; each saves its step, the same command goes on.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
             for task, (done, seconds) in zip(tasks, pool.map(one, tasks), strict=True):
                 records.append(done)
+                save(path, records)
                 gave = done.get("failed") or f"{done['accuracy']:.2%}"
+                place = f"{len(records) - ended_before}/{len(tasks)}"
                 print(
-                    f"{len(records)}/{len(tasks)}  {done['name']}, seed {done['seed']}: "
+                    f"{place}  {done['name']}, seed {done['seed']}: "
                     f"{gave}  ({time.perf_counter() - started:.0f} s)",
                     flush=True,
                 )
@@ -135,10 +143,7 @@ def series(given, rest, settings, keep_failed=False):
             for process in list(RUNNING):
                 process.terminate()
             raise
-    path = given.workdir / "results.json"
-    rows = ",\n".join(json.dumps(record) for record in records)  # a line a run
-    head = json.dumps(machine())[:-1]
-    path.write_text(f'{head}, "runs": [\n{rows}\n]}}\n')
+    save(path, records)  # where all of them were known
     print(f"wrote {path}")
     return records
 
@@ -226,75 +231,3 @@ def busy_seconds():
         int, stat.read_text().splitlines()[0].split()[1:9]
     )
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-
-
-def failure(workdir, command, name, seed):
-    """The record of a run that failed: its error in one line."""
-    lines = (workdir / "log.txt").read_text().splitlines() or ["it said nothing"]
-    said = [line for line in lines if line.startswith("error: ")] or lines
-    reason = said[-1].removeprefix("error: ")
-    return {"name": name, "seed": seed, "command": public(command), "failed": reason}
-
-
-def public(command):
-    """A command without where the data lay, which is this machine's affair."""
-    return [re.sub(r"(--config\.(data|cache)_dir=).*", r"\1...", word) for word in command]
-
-
-def record(workdir):
-    """What a finished run gave, as plain numbers.
-
-    Accuracies on the test set: of the last epoch, and the best epoch's beside it. `curve`,
-    `curve_seconds` (since the start of training) and `decays` are per evaluated epoch.
-    """
-    settings, workdir = configs.load(workdir), Path(workdir)
-    report = json.loads((workdir / "eval.json").read_text())
-    lines = read_metrics(workdir / "metrics.jsonl")
-    evals = [line for line in lines if line["kind"] == "eval"]
-    # The first line has no rate where it is of the compiling step alone.
-    rates = [line["images_per_second"] for line in lines if line["kind"] == "train"]
-    rates = [rate for rate in rates if rate is not None] or [0.0]
-
-    def mean(value):
-        """Over channels, with the digits of a float32: what hardly moved must not look still."""
-        return float(f"{statistics.fmean(value if isinstance(value, list) else [value]):.9g}")
-
-    return {
-        "model": settings.model, "dataset": settings.dataset, "neuron": settings.neuron,
-        "timesteps": settings.timesteps, "epochs": settings.epochs,
-        "membrane_bn": settings.membrane_bn, "decay_function": settings.decay_function,
-        "parameters": report["parameters"], "examples": report["examples"],
-        "accuracy": report["accuracy"], "best": max(line["accuracy"] for line in evals),
-        "best_on": evals[-1]["split"], "device": evals[-1].get("device"),
-        **({"mirrored_views": report["mirrored_views"]} if "mirrored_views" in report else {}),
-        "other_splits": {k: v["accuracy"] for k, v in report["other_splits"].items()},
-        "images_per_second": round(statistics.median(rates), 1),
-        "batch_size": settings.batch_size, "peak_mb": evals[-1].get("peak_mb"),
-        "energy_uj": {rule: report["energy"][rule]["energy_uj"] for rule in ("paper", "exact")},
-        "firing_rates": {k: round(v["firing_rate"], 5) for k, v in report["layers"].items()},
-        "curve": [[line["epoch"], round(line["accuracy"], 5)] for line in evals],
-        # What the log says survives kills; runs older than it have what the series measured.
-        **({"seconds": evals[-1]["seconds"]} if "seconds" in evals[-1] else {}),
-        "curve_seconds": [line.get("seconds") for line in evals],
-        "decays": {
-            name: {key: [mean(line["layers"][name][key]) for line in evals]
-                   for key in numbers_of(evals)}
-            for name in report["layers"]
-        },
-    }  # fmt: skip
-
-
-def cores():
-    """The cores this process may use; empty where the system does not bind processes to cores."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-
-
-def machine():
-    """What the runs were measured on."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    name = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
-    return {
-        "cpu": name or platform.processor(), "cores": len(cores()) or os.cpu_count(),
-        "python": platform.python_version(), "jax": version("jax"), "flax": version("flax"),
-    }  # fmt: skip

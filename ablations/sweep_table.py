@@ -66,7 +66,7 @@ def page(series):
     told = {run["name"]: keys_of(run) for run in runs}
     common = [f"--config.{key}={value}" for key, value in told[names[0]].items()
               if key not in keys and key != "seed"]  # fmt: skip
-    ended = next((run for run in runs if "failed" not in run), {})
+    ended = [run for run in runs if "failed" not in run] or runs[:1]
     cells = []
     for row in rows:
         of = [told[row.name].get(key, "the recipe's") for key in keys]

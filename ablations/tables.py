@@ -24,15 +24,22 @@ def duration(seconds):
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def versions(series):
-    """What a series was measured with, "jax 0.10.2"."""
-    return f"jax {series['jax']}" if "jax" in series else "version not noted"
+def versions(series, runs=None):
+    """What runs, of a series all, were measured with, "jax 0.10.2"."""
+    heads = [run.get("machine", series) for run in (series["runs"] if runs is None else runs)]
+    of = dict.fromkeys(head.get("jax") for head in heads or [series])
+    known = " and ".join(name for name in of if name)
+    return f"jax {known}" if known else "version not noted"
 
 
-def machine(series, run):
-    """What a run was trained on; runs that do not say so were trained on the machine's cores."""
-    kind = run.get("device") or "1 x cpu"
-    return f"{series['cpu']}, {series['cores']} cores" if kind.endswith("cpu") else kind
+def machine(series, runs):
+    """What runs were trained on; those that do not say so were trained on the machine's cores."""
+    return " and ".join(dict.fromkeys(one_machine(series, run) for run in runs))
+
+
+def one_machine(series, run):
+    kind, head = run.get("device") or "1 x cpu", run.get("machine", series)
+    return f"{head['cpu']}, {head['cores']} cores" if kind.endswith("cpu") else kind
 
 
 def by_name(runs):

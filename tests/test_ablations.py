@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from ablations import fig1a, fig2, fig3, key, runs
+from ablations import fig1a, fig2, fig3, key
+from ablations.records import record
 from ablations.statistics import friedman, interval, paired
 from dalif_jax.settings import config as configs
 from dalif_jax.settings.keys import get_config as base_config
@@ -235,6 +236,6 @@ def test_a_decay_keeps_the_digits_it_is_compared_in(tmp_path):
          "layers": {"a": layer}},
     ]  # fmt: skip
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    records = [runs.record(tmp_path)] * 3
+    records = [record(tmp_path)] * 3
     found = fig3.claims(records, fig3.start("tanh", 1.0))
     assert {found[decay]["moved"]["verdict"] for decay in ("alpha", "beta")} == {"not moved"}

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ablations import runs, systems
+from ablations import records, runs, systems, tables
 from ablations.statistics import rank_correlation
 from configs.digits import get_config as digits
 from configs.systems import SYSTEMS
@@ -62,7 +62,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from ablations import runs
 given = SimpleNamespace(
-    config="configs/digits.py", seeds=1, jobs=1, parts=(), workdir=Path(sys.argv[1])
+    config="configs/digits.py", seeds=1, jobs=1, parts=(), workdir=Path(sys.argv[1]), known=[]
 )
 wrong = {"wrong": {"loss": "nothing"}}
 print(runs.series(given, [], wrong, keep_failed=True))
@@ -79,6 +79,85 @@ def test_a_run_that_fails_is_a_record_with_its_reason_where_it_is_to_be(tmp_path
     assert failed["name"] == "wrong" and "nothing" in failed["failed"], failed
     assert str([failed]) in done.stdout
     assert "wrong, seed 0 ended with 2" in done.stderr and done.returncode == 1
+
+
+HERE = records.machine()
+ELSEWHERE = {"cpu": "another", "cores": 64, "jax": "0.0.1"}
+
+
+def made(name, seed, accuracy=0.5, machine=None, **keys):
+    """A record of a run, as a series of `ablations.key` gives it."""
+    value = name.removeprefix("decay_function=")
+    command = ["train.py", "--config", "configs/digits.py", "--config.data_dir=...",
+               f"--config.decay_function={value}", f"--config.seed={seed}"]  # fmt: skip
+    own = {"machine": machine} if machine else {}
+    return {"name": name, "seed": seed, "command": command, "accuracy": accuracy, **own, **keys}
+
+
+def asked(*pairs):
+    return {(name, seed): [w for w in made(name, seed)["command"] if "_dir" not in w]
+            for name, seed in pairs}  # fmt: skip
+
+
+TANH, SIGMOID = "decay_function=tanh", "decay_function=sigmoid"
+
+
+def test_a_file_of_records_says_of_each_where_it_was_trained(tmp_path):
+    path = tmp_path / "new" / "results.json"
+    here, there = made(TANH, 0), made(TANH, 1, machine=ELSEWHERE)
+    records.save(path, [here, there])
+    held = json.loads(path.read_text())
+    assert {key: held[key] for key in HERE} == HERE and held["runs"] == [here, there]
+    assert records.read(path) == [made(TANH, 0, machine=HERE), there]
+    records.save(path, records.read(path))
+    assert json.loads(path.read_text()) == held and [p.name for p in path.parent.iterdir()] == [
+        "results.json"
+    ]
+    assert tables.machine(held, held["runs"][1:]) == "another, 64 cores"
+    assert tables.machine(held, held["runs"]).endswith("cores and another, 64 cores")
+    assert tables.versions(held) == f"jax {HERE['jax']} and 0.0.1"
+    assert tables.versions({"runs": [here]}) == "version not noted"
+
+
+def test_a_series_goes_on_from_records_of_other_files():
+    """Each run once, the first that ended; one that failed is tried again; others are kept."""
+    first = [made(TANH, 0), made(SIGMOID, 0, failed="lost"), made("other", 0)]
+    second = [made(TANH, 0, 0.9), made(TANH, 1), made(SIGMOID, 1, failed="lost"),
+              made("gone", 0, failed="lost")]  # fmt: skip
+    wanted = asked(*((name, seed) for seed in (0, 1, 2) for name in (TANH, SIGMOID)))
+    assert records.going_on([first, second], wanted) == [first[0], first[2], second[1], second[3]]
+    second[2] = made(SIGMOID, 0)
+    assert second[2] in records.going_on([first, second], wanted)
+    assert records.going_on([], wanted) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("--config.seed=0", "--config.seed=00"), "tanh, seed 0 was trained by another command"),
+        (("configs/digits.py", "configs/x.py"), "is of configs/x.py, not of configs/digits.py"),
+    ],
+)
+def test_records_of_another_series_are_refused(change, message):
+    run = made(TANH, 0)
+    run["command"] = [word.replace(*change) for word in run["command"]]
+    with pytest.raises(SystemExit, match=message):
+        records.going_on([[run]], asked((TANH, 0)))
+
+
+def test_what_is_known_is_not_trained(tmp_path):
+    known = tmp_path / "known.json"
+    numbers = {"decays": {}, "curve": [[1, 0.5]], "seconds": 1.0}
+    runs = [made(f"decay_function={value}", seed, 0.5 + 0.1 * seed, machine=ELSEWHERE, **numbers)
+            for seed in (0, 1) for value in ("sigmoid", "tanh")]  # fmt: skip
+    records.save(known, runs)
+    code, out = series(tmp_path / "x", "--seeds", "2", "--known", known)
+    assert code == 0 and "2 settings x 2 seeds, 4 of them finished" in out, out
+    assert json.loads((tmp_path / "x" / "results.json").read_text())["runs"] == runs
+    known.write_text('{"runs": [1]}')
+    code, out = series(tmp_path / "y", "--known", known)
+    assert code == 2 and "known.json is no results.json of a series" in out, out
+    assert not (tmp_path / "y").exists()
 
 
 def test_every_piece_and_every_system_is_a_setting_of_its_own():
