@@ -4,13 +4,15 @@ Takes docs/hosts/*.json (results.json of `ablations.systems`, a file a host) and
 ablations/system_table.py writes the page.
 """
 
+import functools
 import json
 from pathlib import Path
 from statistics import fmean
 
+from ablations import docstrings
 from ablations.ranking import rank
 from ablations.statistics import LEVEL, interval
-from ablations.systems import BASELINE, kind_of
+from ablations.systems import BASELINE, TABLES, kind_of
 from ablations.tables import (
     by_name,
     duration,
@@ -38,10 +40,10 @@ HEAD = """
 A host is a network, data and a schedule. On it `lif`, a plain leaky neuron with a batch norm, the
 rectangle and the cross-entropy, is the baseline. `neuron-plif`, `norm-tdbn` and the like change one
 piece of it and nothing else; a name without such a beginning is the whole system with its paper's
-surrogate, threshold and learning rate. Differences are of the last epoch's test accuracy, paired by
-seed, with Student's 95 % interval; p is of their t-test, corrected by Holm for all settings of the
-host, and below {level} it is a verdict. These are small networks on small data for few epochs: a
-difference here is one of this scale.
+surrogate, threshold and learning rate; a stand-in has a formula of ours. Differences are of the
+last epoch's test accuracy, paired by seed, with Student's 95 % interval; p is of their t-test,
+corrected by Holm for all settings of the host, and below {level} it is a verdict. These are small
+networks on small data for few epochs: a difference here is one of this scale.
 
 ![accuracy against energy]({figure})
 """
@@ -50,6 +52,20 @@ difference here is one of this scale.
 def load():
     """{host: its series}."""
     return {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+
+
+@functools.cache
+def stand_in(name):
+    """Whether a setting has a formula of ours in the place of one that is not public."""
+    if kind_of(name) == "system":
+        systems = json.loads((DOCS / "systems" / "systems.json").read_text())
+        return any(row["system"] == name and "stand-in" in row["certainty"] for row in systems)
+    kind, _, piece = name.partition("-")
+    return kind in TABLES and docstrings.of(kind, piece).certainty == "stand-in"
+
+
+def titled(name):
+    return f"`{name}`" + (" (stand-in)" if stand_in(name) else "")
 
 
 def command(series):
@@ -91,7 +107,7 @@ def host(name, series):
 def columns(row, runs, timed):
     """A setting's row of a host's table; its time and memory on one machine, `timed`, alone."""
     if not runs:
-        return (f"`{row.name}`", 0, "", "", "", f"failed: {row.reason}", *[""] * 5)
+        return (titled(row.name), 0, "", "", "", f"failed: {row.reason}", *[""] * 5)
     found = row.difference
     if found is None or found.low is None:
         said = "" if found is None or found.mean is None else f"{100 * found.mean:+z.2f}"
@@ -104,7 +120,7 @@ def columns(row, runs, timed):
     peaks = [run["peak_mb"] for run in here if run["peak_mb"]]
     rate = fmean(map(firing_rate, runs))
     return (
-        f"`{row.name}`", len(runs), percent([run["accuracy"] for run in runs]), said,
+        titled(row.name), len(runs), percent([run["accuracy"] for run in runs]), said,
         "" if row.corrected is None else f"{row.corrected:.2g}", verdict, f"{rate:.1%}",
         energies(runs), f"{step_ms(here):.0f}" if here else "",
         f"{fmean(peaks):.0f}" if peaks else "", f"{runs[0]['parameters']:,}",
@@ -133,7 +149,7 @@ def across(all_series):
     for name in order:
         ranks = [place for place, _ in whole[name].values()]
         mean = f"{fmean(ranks):.1f} ({min(ranks)} to {max(ranks)})"
-        rows.append((f"`{name}`", mean, *(cell(whole[name][host]) for host in all_series)))
+        rows.append((titled(name), mean, *(cell(whole[name][host]) for host in all_series)))
     return table(("setting", "rank, mean (range)", *all_series), rows)
 
 
@@ -148,7 +164,7 @@ def contradictions(all_series):
                 continue
             one, found = by[row.name][0], row.difference
             lines.append(
-                f"* `{row.name}` on {name} ({one['model']}, T = {one['timesteps']}, "
+                f"* {titled(row.name)} on {name} ({one['model']}, T = {one['timesteps']}, "
                 f"{one['epochs']} epochs, {found.seeds} seeds): {found.text()}."
             )
     return lines
@@ -182,7 +198,10 @@ def draw(all_series, path=FIGURE):
             xscale="log", xlabel="energy of an image, exact rule (uJ)", ylabel="test accuracy (%)"
         )
         named = {BASELINE, "neuron-dalif", *(row.name for row in shown[:3])}
-        label(axis, {key: at for key, at in points.items() if key in named})
+        label(axis, {
+            key + (" (stand-in)" if stand_in(key) else ""): at
+            for key, at in points.items() if key in named
+        })  # fmt: skip
         one, below = by[BASELINE][0], len(rows) - len(shown)
         note = f"; {below} below the axis" if below else ""
         axis.set_title(f"{name}, T = {one['timesteps']}{note}", fontsize=10)
@@ -216,8 +235,10 @@ LABELS = {
 
 
 def page():
-    """Markdown lines."""
+    """Markdown lines; none where nothing was run."""
     all_series = load()
+    if not all_series:
+        return []
     lines = [HEAD.format(level=LEVEL, figure=FIGURE.relative_to(DOCS))]
     if len(all_series) > 1:
         lines += ["### Over the hosts", "", "Place among the settings, and points above `lif`.", ""]

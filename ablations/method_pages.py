@@ -160,10 +160,12 @@ def measured(kind, name):
     setting = host_table.BASELINE if PLAIN.get(kind) == name else f"{kind}-{name}"
     for host, by in committed().hosts.items():
         if setting in by:
-            rows.append((f"on `lif`'s place in [{host}](../systems.md)", by[setting]))
-    for system, runs in committed().systems.items():
-        if SYSTEMS[system].get(KEYS[kind], "dalif" if kind == "neuron" else None) == name:
-            rows.append((f"system `{system}` on the [digits](../systems.md)", runs))
+            rows.append((f"`{setting}` on [{host}](../systems.md)", by[setting]))
+    for where, by in {"the digits": committed().systems, **committed().hosts}.items():
+        for system, keys in SYSTEMS.items():
+            piece = keys.get(KEYS[kind], "dalif" if kind == "neuron" else None)
+            if system in by and piece == name:
+                rows.append((f"system `{system}` on [{where}](../systems.md)", by[system]))
     for run in committed().events.values():
         if kind == "network" and run["model"] == name:
             rows.append((f"`event_systems.py:{run['name']}`, [events](../systems.md)", [run]))

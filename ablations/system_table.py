@@ -3,8 +3,8 @@
     python -m ablations.system_table
 
 Takes docs/systems/systems.json (systems, sources, published figures), docs/systems/digits.json
-(results.json of `ablations.systems`), what network_table.py takes, and the recipes of
-configs/table1, table2 and authors, whose parameters it counts and writes into
+(results.json of `ablations.systems`), what host_table.py and network_table.py take, and the recipes
+of configs/table1, table2 and authors, whose parameters it counts and writes into
 docs/systems/parameters.json.
 """
 
@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from statistics import fmean
 
-from ablations import network_table
+from ablations import host_table, network_table
 from ablations.tables import by_name, firing_rate, table
 from configs.systems import SYSTEMS
 from configs.systems import get_config as recipe_of
@@ -43,7 +43,7 @@ million weights.
 """
 
 MEASURED = """
-## Under one recipe
+## Each as its paper has it
 
 The digits of scikit-learn with `configs/digits.py`'s network and data, {epochs} epochs, T = 4, the
 system's own neuron, norm, loss and surrogate (and for Diet-SNN its optimizer), last epoch, {seeds}
@@ -164,6 +164,7 @@ def page():
     lines += ["", f"{series['cpu']}, {series['cores']} cores, jax {series['jax']}."]
     reasons = [f"* {row['title']}: {row['reason']}" for row in rows() if row.get("reason")]
     lines += ["", *reasons] if reasons else []
+    lines += host_table.page()
     lines += network_table.page()
     lines.append(PUBLISHED)
     lines += table(

@@ -3,6 +3,7 @@
 import pytest
 
 from ablations import host_table
+from ablations.systems import settings
 
 
 def run(name, seed, accuracy, **keys):
@@ -60,6 +61,13 @@ def test_ranks_over_hosts_are_of_what_ran_on_all(series):
         "| `lif` | 1.5 (1 to 2) | 2 (+0.00) | 1 (+0.00) |",
         "| `neuron-klif` | 2.5 (2 to 3) | 3 (-20.03) | 2 (-20.03) |",
     ]
+
+
+def test_a_stand_in_is_called_one_and_nothing_else_is():
+    called = {name for name in settings() if host_table.stand_in(name)}
+    assert called == {"neuron-imlif", "loss-recdis", "imlif", "recdis", "gradual"}
+    assert host_table.titled("imlif") == "`imlif` (stand-in)"
+    assert host_table.titled("lif") == "`lif`"
 
 
 def test_the_figure_is_drawn_without_what_failed(series, tmp_path):
