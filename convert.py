@@ -18,14 +18,16 @@ from flax.traverse_util import unflatten_dict
 
 from dalif_jax import training
 from dalif_jax.data.feed import feed_of
-from dalif_jax.exchange import card, convert
-from dalif_jax.runs import init_from
+from dalif_jax.exchange import card, convert, hub
+from dalif_jax.runs import init_from, report
 from dalif_jax.runs.command import accelerator_warning, devices, parse_flags, report_errors
-from dalif_jax.runs.places import compilation_cache, folder
+from dalif_jax.runs.places import card_folder, compilation_cache, folder
 from dalif_jax.settings import config
 from dalif_jax.training.evaluation import evaluate, structure_of, write_report
 
-flags.DEFINE_string("source", None, "The run's workdir, or the card, whose weights are taken.")
+flags.DEFINE_string(
+    "source", None, "The run's workdir, or the card, also hub:OWNER/NAME, whose weights are taken."
+)
 flags.DEFINE_enum("to", None, ["folded", "diet"], "What is made of it.")
 flags.DEFINE_string("export", None, "The folder of the card that is written.")
 flags.DEFINE_string("data_dir", None, "Where the data lies now, if not where the run found it.")
@@ -42,7 +44,7 @@ def main(_):
     for name in ("source", "to", "export"):
         if not given[name].value:
             raise config.ConfigError(f"--{name} is missing: {given[name].help}")
-    source, export = folder(given.source, "source"), folder(given.export, "export")
+    source, export = card_folder(given.source, "source"), folder(given.export, "export")
     devices()
     accelerator_warning()
     compilation_cache()
@@ -73,7 +75,11 @@ def main(_):
     values = write_report(None, settings, state, 0, "newest", results)
     if given.to == "folded":
         print(agreement(before[2]["test"], results["test"]))
-    for path in card.export(export, settings, program.model, state, values):
+    origin = [("made by", f"`convert.py --to {given.to}`")]
+    origin.append(("its code", report.commit() or "no checkout"))
+    if given.source.startswith(hub.PREFIX):
+        origin.append(("made of", given.source))
+    for path in card.export(export, settings, program.model, state, values, origin=origin):
         print(f"wrote {path}")
 
 

@@ -44,6 +44,12 @@ def test_what_a_hub_has_not_is_one_line(offline):
     assert "error: hub:somebody/nothing cannot be had: " in out
 
 
+def test_a_card_of_a_hub_is_converted_by_its_name(offline, tmp_path):
+    more = ("--to", "folded", "--export", str(tmp_path / "x"))
+    code, out = run("convert.py", "--source", "hub:somebody/digits", *more, **offline)
+    assert code == 2 and "no norms on its membranes" in out, out  # of the card that was fetched
+
+
 @pytest.mark.parametrize("name", ["hub:", "hub:digits", "hub:a/b/c", "hub:a/b@", "hub:a b/c"])
 def test_a_name_that_is_none_is_refused(name):
     with pytest.raises(CardError, match="hub:OWNER/NAME"):

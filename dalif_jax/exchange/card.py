@@ -20,6 +20,9 @@ from dalif_jax.data import sets
 from dalif_jax.exchange import interchange
 from dalif_jax.settings import config
 
+NEEDED = ("weights.safetensors", "config.json", "eval.json")
+FILES = (*NEEDED, "network.nir", "README.md")  # what a card may hold
+
 
 class CardError(ValueError):
     """A folder is no model card, or its weights are not those of its config."""
@@ -176,7 +179,7 @@ def load(folder):
       CardError: a file is missing or damaged, or weights and config do not belong together.
     """
     folder = Path(folder)
-    for name in ("weights.safetensors", "config.json", "eval.json"):
+    for name in NEEDED:
         if not (folder / name).is_file():
             raise CardError(f"{folder} is no model card: {name} is missing")
     settings = config.load(folder)

@@ -2,10 +2,9 @@
 
 import re
 
-from dalif_jax.exchange.card import CardError
+from dalif_jax.exchange.card import FILES, CardError
 
 PREFIX = "hub:"
-FILES = ("weights.safetensors", "config.json", "eval.json", "network.nir", "README.md")
 NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
