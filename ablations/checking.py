@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import io
-import re
 import runpy
 
 from absl import flags
@@ -88,16 +87,14 @@ def configured(whole, words):
             "config", copy.deepcopy(whole), flag_values=values, lock_config=True, sys_argv=argv
         )
         values(argv)
-        recipes.set_own(values.config, own)
-        overridden = config_flags.get_override_values(values["config"])
-        recipes.fit_warm_up(values.config, overridden, values)
+        recipes.settle(values, own)
     except flags.Error as error:
         raise ConfigError(str(error).removeprefix("flag --config.")) from error
     except (AttributeError, KeyError) as error:
-        key = re.search(r"[\"'](\w+)[\"']", str(error).replace("\\", ""))
+        key = recipes.named_key(error)
         if not key:
             raise ConfigError(str(error)) from error
-        raise configs.unknown_key(key[1], "on the command line") from error
+        raise configs.unknown_key(key, "on the command line") from error
     except (TypeError, ValueError) as error:
         raise ConfigError(str(error)) from error
     return values.config

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import os
 import platform
-import re
 import signal
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ import jax
 from absl import flags, logging
 from filelock import FileLock, Timeout
 from jax.experimental import multihost_utils
-from ml_collections import config_flags
 
 from dalif_jax import __version__
 from dalif_jax.data.sets import DataError
@@ -174,23 +172,19 @@ def parse_flags(argv):
             raise config.ConfigError(f"unexpected argument {rest[1]!r}; settings are --config.x=y")
         if "config" in flags.FLAGS and flags.FLAGS.config is None:
             raise config.ConfigError("--config is missing: a file of configs/")
-        if recipe:
-            recipes.set_own(flags.FLAGS.config, own)
-            overridden = config_flags.get_override_values(flags.FLAGS["config"])
-            if line := recipes.fit_warm_up(flags.FLAGS.config, overridden, flags.FLAGS):
-                print(line)
+        if recipe and (line := recipes.settle(flags.FLAGS, own)):
+            print(line)
         return rest
     except (flags.Error, config.ConfigError) as error:
         stop(error)
     except (AttributeError, KeyError) as error:
         if "has no attribute 'get_config'" in str(error):
             stop(f"--config={recipe} has no function get_config, as every recipe has")
-        # ml_collections names the key, but not what is declared or where it was wrong.
-        key = re.search(r"[\"'](\w+)[\"']", str(error).replace("\\", ""))
+        key = recipes.named_key(error)
         where = "on the command line"
-        if not any(arg.split("=")[0].endswith(f".{key and key[1]}") for arg in argv):
+        if not any(arg.split("=")[0].endswith(f".{key}") for arg in argv):
             where = "inside the recipe"
-        stop(config.unknown_key(key[1], where) if key else error)
+        stop(config.unknown_key(key, where) if key else error)
     except (OSError, TypeError, ValueError) as error:
         stop(error)
     except Exception as error:

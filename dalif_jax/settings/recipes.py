@@ -7,7 +7,7 @@ import re
 import traceback
 from pathlib import Path
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
 from dalif_jax.settings import keys
 from dalif_jax.settings.config import ConfigError, did_you_mean
@@ -109,6 +109,28 @@ def set_own(settings, own):
         if piece not in keys.PIECES:
             raise ConfigError(f"unknown config key {key!r}{did_you_mean(key, settings.keys())}")
         settings[key] = ConfigDict(settings[key].to_dict() | {option: _value(text)})
+
+
+def settle(values, own):
+    """What is left to do once absl has parsed a command line: options of pieces, the warm-up.
+
+    Args:
+      values: absl's flags with `config`; changed.
+      own: of own_words.
+    Returns:
+      the line of fit_warm_up, or None.
+    Raises:
+      ConfigError: as set_own.
+    """
+    set_own(values.config, own)
+    return fit_warm_up(values.config, config_flags.get_override_values(values["config"]), values)
+
+
+def named_key(error):
+    """The key that an error of ml_collections is of, which says neither where nor what there is;
+    None where it names none."""
+    key = re.search(r"[\"'](\w+)[\"']", str(error).replace("\\", ""))
+    return key and key[1]
 
 
 def _value(text):
