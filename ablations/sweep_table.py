@@ -149,7 +149,7 @@ def _frame(x, y, colour):
 
 def dots(means, told, axes, reference):
     """A figure: a panel a key, its value against a setting's mean accuracy."""
-    from dalif_jax.analysis.figures import BLUE, GREY, ORANGE, panels
+    from dalif_jax.analysis.figures import BLUE, GREY, ORANGE, log_axis, panels
 
     figure, all_axes = panels(len(axes), width=3.4, height=3.0)
     drawn = reference == RECIPE
@@ -171,10 +171,7 @@ def dots(means, told, axes, reference):
             axis.set_xticks(range(len(values)), values, **(SLANT if long else {}))
             axis.set_xlim(-0.5, len(values) - 0.5)
         elif kind == "log":
-            axis.set_xscale("log")
-            ticks = log_ticks(*axis.get_xlim())
-            axis.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
-            axis.tick_params(axis="x", which="minor", labelbottom=False)  # they would overlap
+            log_axis(axis)
         else:
             axis.locator_params(axis="x", nbins=5)
         if reference in means and drawn:
@@ -189,17 +186,6 @@ def dots(means, told, axes, reference):
         notes.append("dashed: the recipe" if drawn else "ringed: the reference")
     figure.suptitle(("; " if len(axes) > 1 else "\n").join(notes), fontsize=8)
     return figure
-
-
-def log_ticks(low, high):
-    """Round numbers of low..high that have room on an axis, at most five; at least three."""
-    for factors in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
-        decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-        every = [float(f"{f}e{power}") for power in decades for f in factors]
-        inside = [tick for tick in every if low <= tick <= high]
-        if len(inside) >= 3:
-            return inside[:: -(-len(inside) // 5)]
-    return [float(f"{tick:.3g}") for tick in np.geomspace(low, high, 5)[1:-1]]
 
 
 def _order(text):

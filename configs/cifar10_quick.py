@@ -1,17 +1,33 @@
-"""CIFAR-10 in ten minutes on two CPU cores: `cifar10_fast` for four epochs.
+"""CIFAR-10 in ten minutes on two CPU cores: a VGG of six convolutions, T = 1, four epochs.
 
     python train.py --config configs/cifar10_quick.py --workdir runs/cifar10_quick
 
-Not of the paper, but its neuron.
+Not of the paper, but its neuron. Found by measurement, for few epochs rather than for many: Muon
+for the kernels (optax), a surrogate that reaches further, one cycle of the learning rate, smoothed
+labels, small crops and flips, bfloat16. `cifar10_small` is the same in 20 minutes, `cifar10_fast`
+in an hour at most; with `--config.timesteps=2` half of the epochs take as long.
 """
 
-from configs.cifar10_fast import get_config as fast
+from configs.base import get_config as base
 
 
 def get_config():
-    config = fast()
+    config = base()
+    config.model = "fast"
+    config.dataset = "cifar10"
+    config.timesteps = 1
+    config.surrogate = "triangle"
+    config.dtype = "bfloat16"
     config.epochs = 4
+    config.batch_size = 256
+    config.optimizer = "muon"
+    config.learning_rate = 0.04
+    config.schedule = "onecycle"
+    config.nesterov = True
+    config.weight_decay = 0.0
+    config.label_smoothing = 0.1
     config.augment = ("crop", "flip")
     config.crop_padding = 2
-    config.eval_every = 4
+    config.eval_every = 4  # an evaluation takes as long as 20 steps
+    config.mirrored_views = True
     return config

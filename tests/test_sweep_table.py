@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ablations import sweep, sweep_table
+from dalif_jax.analysis import figures
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = "configs/digits.py"
@@ -116,7 +117,7 @@ def test_every_sweep_has_a_picture_and_lines_whatever_failed(found, failing, tmp
     ],
 )
 def test_ticks_of_a_log_axis_are_few_and_round(low, high, ticks):
-    assert sweep_table.log_ticks(low, high) == pytest.approx(ticks)
+    assert figures.log_ticks(low, high) == pytest.approx(ticks)
 
 
 def command(workdir, *words):

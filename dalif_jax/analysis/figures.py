@@ -200,3 +200,22 @@ def confusion_matrix(report, path, names=None, note=""):
         axis.set_title(note, fontsize=7, color="0.4")
     figure.savefig(path, bbox_inches="tight")
     return Path(path)
+
+
+def log_axis(axis):
+    """Make the horizontal axis logarithmic, with few, round ticks between its ends as they are."""
+    axis.set_xscale("log")
+    ticks = log_ticks(*axis.get_xlim())
+    axis.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+    axis.tick_params(axis="x", which="minor", labelbottom=False)  # they would overlap
+
+
+def log_ticks(low, high):
+    """Round numbers of low..high that have room on an axis, at most five; at least three."""
+    for factors in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
+        decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+        every = [float(f"{f}e{power}") for power in decades for f in factors]
+        inside = [tick for tick in every if low <= tick <= high]
+        if len(inside) >= 3:
+            return inside[:: -(-len(inside) // 5)]
+    return [float(f"{tick:.3g}") for tick in np.geomspace(low, high, 5)[1:-1]]
