@@ -43,8 +43,8 @@ piece of it and nothing else; a name without such a beginning is the whole syste
 surrogate, threshold and learning rate; a stand-in has a formula of ours. Differences are of the
 last epoch's test accuracy, paired by seed, with Student's 95 % interval; p is of their t-test,
 corrected by Holm for all settings of the host, and below {level} it is a verdict. These are small
-networks on small data for few epochs, which favour what learns fast: the systems above had more, and
-all of them learned. A difference here is one of this scale.
+networks on small data for few epochs, which favour what learns fast: the systems above had more,
+and all of them learned. A difference here is one of this scale.
 
 ![accuracy against energy]({figure})
 """
@@ -216,6 +216,8 @@ def draw(all_series, path=FIGURE):
 
 def label(axis, points):
     """Write names at their points, {name: (x, y)}, each below the one above it."""
+    from matplotlib.patheffects import withStroke
+
     low, high = axis.get_ylim()
     left, right = axis.get_xlim()
     free = high
@@ -226,7 +228,9 @@ def label(axis, points):
         axis.annotate(
             name, (x, y), xytext=(-9 if near_right else 9, (height - y) / (high - low) * 300),
             fontsize=8, textcoords="offset points", ha="right" if near_right else "left",
-            va="center", bbox={"fc": "white", "ec": "none", "alpha": 0.7, "pad": 0.5}, arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "0.5"}, zorder=5,
+            va="center",
+            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "0.5"}, zorder=5,
+            path_effects=[withStroke(linewidth=2, foreground="white")],  # points lie behind
         )  # fmt: skip
 
 
