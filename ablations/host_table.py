@@ -1,7 +1,7 @@
 """The part of docs/systems.md on what each piece and system gives under one recipe, and its figure.
 
-Takes docs/hosts/*.json (results.json of `ablations.systems`, a file a host) and nothing else;
-ablations/system_table.py writes the page.
+Takes docs/hosts/*.json (results.json of `ablations.systems`, a file a host), and of
+docs/systems/systems.json which systems are stand-ins; ablations/system_table.py writes the page.
 """
 
 import functools
@@ -56,17 +56,23 @@ def load():
 
 
 @functools.cache
-def stand_in(name):
-    """Whether a setting has a formula of ours in the place of one that is not public."""
-    if kind_of(name) == "system":
-        systems = json.loads((DOCS / "systems" / "systems.json").read_text())
-        return any(row["system"] == name and "stand-in" in row["certainty"] for row in systems)
-    kind, _, piece = name.partition("-")
-    return kind in TABLES and docstrings.of(kind, piece).certainty == "stand-in"
+def stand_ins():
+    """Names of settings with a formula of ours in the place of one that is not public."""
+    systems = json.loads((DOCS / "systems" / "systems.json").read_text())
+    whole = {row["system"] for row in systems if "stand-in" in row["certainty"]}
+    return whole | {
+        f"{kind}-{name}" for kind in TABLES for name in docstrings.names(kind)
+        if docstrings.of(kind, name).certainty == "stand-in"
+    }  # fmt: skip
+
+
+def marked(name, text):
+    """What a setting is called in a page or picture, `text`, with the word where it is one."""
+    return text + (" (stand-in)" if name in stand_ins() else "")
 
 
 def titled(name):
-    return f"`{name}`" + (" (stand-in)" if stand_in(name) else "")
+    return marked(name, f"`{name}`")
 
 
 def command(series):
@@ -199,10 +205,7 @@ def draw(all_series, path=FIGURE):
         figures.log_axis(axis)
         named = {BASELINE, "neuron-dalif", *(row.name for row in shown[:3])}
         named |= {row.name for row in shown if row.verdict == "higher"}
-        label(axis, {
-            key + (" (stand-in)" if stand_in(key) else ""): at
-            for key, at in points.items() if key in named
-        })  # fmt: skip
+        label(axis, {marked(key, key): at for key, at in points.items() if key in named})
         one, below = by[BASELINE][0], len(rows) - len(shown)
         note = f"; {below} below the axis" if below else ""
         axis.set_title(f"{name}, T = {one['timesteps']}{note}", fontsize=10)

@@ -112,7 +112,9 @@ def read(path):
     try:
         head = json.loads(Path(path).read_text())
         runs = head.pop("runs")
-        return [{"machine": head, **run} for run in runs if run["name"] and run["command"]]
+        if not all({"name", "seed", "command"} <= run.keys() for run in runs):
+            raise ValueError("a run without name, seed or command")
+        return [{"machine": head, **run} for run in runs]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise argparse.ArgumentTypeError(
             f"{path} is no results.json of a series ({type(error).__name__}: {error})"

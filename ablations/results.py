@@ -218,7 +218,9 @@ def curves(all_series, path):
         epochs = [epoch for epoch, _ in runs[0]["curve"]]
         values = [[100 * accuracy for _, accuracy in run["curve"]] for run in runs]
         columns = list(zip(*values, strict=True))
-        axis.plot(epochs, [statistics.fmean(c) for c in columns], color=BLUE, lw=1.3)
+        few = len(epochs) < 10  # one alone is no line, and two look like more
+        axis.plot(epochs, [statistics.fmean(c) for c in columns], "o-" if few else "-", color=BLUE,
+                  lw=1.3)  # fmt: skip
         axis.fill_between(epochs, list(map(min, columns)), list(map(max, columns)), color=BLUE,
                           alpha=0.2, lw=0)  # fmt: skip
         seeds = f"{len(runs)} seeds" if len(runs) > 1 else "1 seed"

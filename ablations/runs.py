@@ -116,17 +116,17 @@ def series(given, rest, settings, keep_failed=False):
             finally:
                 free.append(share)
 
-        path, ended_before = given.workdir / "results.json", len(records)
+        path = given.workdir / "results.json"
         # A kill of the series ends its runs too; each saves its step, the same command goes on.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
-            for task, (done, seconds) in zip(tasks, pool.map(one, tasks), strict=True):
+            outcomes = zip(tasks, pool.map(one, tasks), strict=True)
+            for number, (task, (done, seconds)) in enumerate(outcomes, 1):
                 records.append(done)
                 save(path, records)
                 gave = done.get("failed") or f"{done['accuracy']:.2%}"
-                place = f"{len(records) - ended_before}/{len(tasks)}"
                 print(
-                    f"{place}  {done['name']}, seed {done['seed']}: "
+                    f"{number}/{len(tasks)}  {done['name']}, seed {done['seed']}: "
                     f"{gave}  ({time.perf_counter() - started:.0f} s)",
                     flush=True,
                 )

@@ -184,9 +184,9 @@ def page():
 def measured_row(row, runs):
     values = [100 * run["accuracy"] for run in runs]
     rate = fmean(map(firing_rate, runs))
-    label = row["title"] + (" (stand-in)" if "stand-in" in row["certainty"] else "")
     return (
-        label, f"{fmean(values):.2f} ({min(values):.2f} to {max(values):.2f})", f"{rate:.3f}",
+        host_table.marked(row["system"], row["title"]),
+        f"{fmean(values):.2f} ({min(values):.2f} to {max(values):.2f})", f"{rate:.3f}",
         f"{fmean(run['energy_uj']['exact'] for run in runs):.3g}",
         f"{fmean(run['seconds'] for run in runs):.0f}",
     )  # fmt: skip
