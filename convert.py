@@ -53,7 +53,10 @@ def main(_):
     if given.data_dir is not None:
         settings.data_dir = given.data_dir
     config.fit_batches(settings, jax.device_count())
-    params, stats = nested(init_from.read(source).arrays)
+    weights = init_from.read(source)
+    params, stats = nested(weights.arrays)
+    trained = None if weights.step is None else source
+    origin = report.provenance_of(trained, settings, weights.step)
     splits = config.load_data(settings)
 
     # ---- The network that is made.
@@ -75,10 +78,10 @@ def main(_):
     values = write_report(None, settings, state, 0, "newest", results)
     if given.to == "folded":
         print(agreement(before[2]["test"], results["test"]))
-    origin = [("made by", f"`convert.py --to {given.to}`")]
-    origin.append(("its code", report.commit() or "no checkout"))
+    made = [("made by", f"`convert.py --to {given.to}`")]
     if given.source.startswith(hub.PREFIX):
-        origin.append(("made of", given.source))
+        made.append(("made of", given.source))
+    origin = [*made, *(origin or [("seed", str(settings.seed)), ("code", report.code())])]
     for path in card.export(export, settings, program.model, state, values, origin=origin):
         print(f"wrote {path}")
 

@@ -20,6 +20,7 @@ class Weights(NamedTuple):
 
     what: str  # in words
     arrays: dict  # {"params/a/b/c": NumPy array, "batch_stats/...": ...}
+    step: int | None = None  # of the run's checkpoint; None of a card
 
 
 def read(folder):
@@ -45,7 +46,7 @@ def read(folder):
             except CheckpointError as error:
                 tried.append(str(error))
                 continue
-            return Weights(f"run {folder}, step {step}", arrays)
+            return Weights(f"run {folder}, step {step}", arrays, step)
     raise CheckpointError(
         f"init_from={folder}: no checkpoint there can be read" + "".join(f"\n  {t}" for t in tried)
     )

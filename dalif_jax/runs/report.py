@@ -97,7 +97,7 @@ def provenance(settings, records, step):
         ("training time", f"{duration(seconds[-1])}, with compilation, evaluation and saving"
          if seconds else "not in the log"),
         ("page written", datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z")),
-        ("code", commit() or "no checkout"),
+        ("code", code()),
         ("versions", ", ".join([f"Python {platform.python_version()}",
                                 *(f"{name} {metadata.version(name)}" for name in libraries)])),
     ]  # fmt: skip
@@ -136,6 +136,11 @@ def commit():
         return ""
     changed = git("status", "--porcelain", "-uno").stdout.strip()
     return git("rev-parse", "HEAD").stdout.strip()[:12] + ("-changed" if changed else "")
+
+
+def code():
+    """The commit of this checkout in words."""
+    return commit() or "no checkout"
 
 
 def page(name, settings, values, drawn, number, note, origin):
