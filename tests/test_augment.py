@@ -9,10 +9,12 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from dalif_jax.data import autoaugment as A
-from dalif_jax.data import pillow_operations
-from dalif_jax.data.augment import AUGMENTS, augment, normalize
+from dalif_jax.data import pillow_operations, sets
+from dalif_jax.data.augment import ALTERNATE, AUGMENTS, augment, normalize
 from dalif_jax.data.autoaugment import CIFAR10_POLICY
 from dalif_jax.data.pillow_operations import OPERATIONS
+from dalif_jax.settings.config import base_config
+from dalif_jax.training.batches import batches_of, inputs_of, prepare
 
 SIZES = ((32, 32), (24, 40))
 
@@ -191,6 +193,27 @@ def test_flips_half():
     mirrored = (flips == image[:, ::-1]).all((1, 2, 3))
     assert ((flips == image).all((1, 2, 3)) | mirrored).all()
     assert abs(mirrored.mean() - 0.5) < 4.5 * 0.5 / np.sqrt(2048)
+
+
+def test_alternate_flips_show_both_in_two_epochs():
+    """Through the batches of a step: the same images in epochs 0, 1 and 2, wherever they stand."""
+    config = base_config()
+    config.augment, config.batch_size = (ALTERNATE,), 200
+    batches = batches_of(config, sets.SPECS["cifar10"], 10, None)
+    pixels = jnp.asarray(np.random.default_rng(0).integers(0, 256, (300, 8, 6, 3)), jnp.uint8)
+    place, rows = jnp.arange(200), jnp.arange(50, 250)
+    shown = jax.jit(lambda step, rows: inputs_of(batches, step, pixels, place, rows)[:, 0])
+    first = np.asarray(shown(3, rows))
+    plain = jax.jit(lambda pixels: prepare(pixels, batches.spec, batches.dtype)[:, 0])
+    as_it_is = np.asarray(plain(pixels[50:250]))
+    mirrored = (first == as_it_is[:, :, ::-1]).all((1, 2, 3))
+    assert (mirrored ^ (first == as_it_is).all((1, 2, 3))).all()
+    assert abs(mirrored.mean() - 0.5) < 4.5 * 0.5 / np.sqrt(200)
+    np.testing.assert_array_equal(shown(12, rows), first[:, :, ::-1])
+    np.testing.assert_array_equal(shown(25, rows[::-1]), first[::-1])
+    config.seed += 1
+    other = batches_of(config, sets.SPECS["cifar10"], 10, None)
+    assert (np.asarray(inputs_of(other, 3, pixels, place, rows)[:, 0]) != first).any()
 
 
 @pytest.mark.parametrize("size", [8, 5])

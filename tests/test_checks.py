@@ -60,6 +60,12 @@ REFUSED = [
     ({"augment": ("crop",), "crop_padding": 9}, "crop_padding=9 must be at most 8: digits"),
     ({"augment": ("cutout",)}, "cutout_size=16 must be at most 8"),
     ({"dataset": "digits_dvs", "augment": ("nda",), "cutout_size": 17}, "cutout_size=17 must be"),
+    ({"augment": ("flip", "alternate_flip")}, "augment has flip and alternate_flip: take one"),
+    ({"dataset": "digits_dvs", "augment": ("alternate_flip",)}, "unknown augment 'alternate_flip'"),
+    (
+        {"dataset": "imagenet", "augment": ("alternate_flip",), "model": "resnet18"},
+        "augment 'alternate_flip' goes by an image's place in its set, and imagenet is streamed",
+    ),
     ({"dataset": "nmnist", "augment": ("roll",), "roll_pixels": 34}, "must be at most 33"),
     ({"warmup_epochs": 2.0}, "warmup_epochs=2 must be below epochs=2"),
     ({"batch_size": 128, "accumulate": 3}, "does not divide evenly into accumulate=3"),

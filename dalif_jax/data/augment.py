@@ -29,6 +29,22 @@ def random_flip(key, image):
     return jnp.where(jax.random.uniform(key, (), jnp.float32) < 0.5, image[..., ::-1, :], image)
 
 
+def alternate_flip(key, index, epoch, image):
+    """The image mirrored left to right in every other epoch, so that two epochs in a row show it
+    both ways (Jordan 2024, arXiv 2404.00498).
+
+    Args:
+      key: a PRNG key, one for the whole run.
+      index: of the image in its set; whether it starts mirrored is drawn from both.
+      epoch: counted from 0.
+      image: [H, W, C].
+    Returns:
+      [H, W, C] in the same dtype.
+    """
+    starts = jax.random.uniform(jax.random.fold_in(key, index), (), jnp.float32) < 0.5
+    return jnp.where(starts ^ (epoch % 2 == 1), image[:, ::-1], image)
+
+
 def cutout(key, image, size):
     """Blacken one square, clipped at the border (DeVries & Taylor 2017, arXiv 1708.04552).
 
@@ -49,6 +65,9 @@ def cutout(key, image, size):
     hole = (row >= y - half) & (row < y + half) & (column >= x - half) & (column < x + half)
     return jnp.where(hole, jnp.zeros((), image.dtype), image)
 
+
+# The one that goes by image and epoch and not by a draw, in front of those of the table.
+ALTERNATE = "alternate_flip"
 
 # name -> fn(key, image, crop_padding, cutout_size), in the order of application. A name's place is
 # also its stream of random numbers: append, never reorder.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from dalif_jax import attention, losses, networks, norms
 from dalif_jax.data import sets
-from dalif_jax.data.augment import AUGMENTS
+from dalif_jax.data.augment import ALTERNATE, AUGMENTS
 from dalif_jax.data.events.event_augment import EVENT_AUGMENTS
 from dalif_jax.data.events.events import RESIZES, SPLITS_BY, VALUES
 from dalif_jax.data.sets import SPECS
@@ -92,15 +92,23 @@ def validate(config, devices=1):
         if config[key] is not None and config[key] not in allowed:
             raise ConfigError(f"{key}={config[key]} must be {allowed}")
     spec = spec_of(config)
-    augments = EVENT_AUGMENTS if spec.events else AUGMENTS
+    augments = EVENT_AUGMENTS if spec.events else (*AUGMENTS, ALTERNATE)
     for name in config.augment:
         if not isinstance(name, str) or name not in augments:
             raise ConfigError(
                 f"unknown augment {name!r} for {config.dataset}, which holds "
                 f"{'events' if spec.events else 'images'}; known: {', '.join(augments)}"
             )
-    if "flip" in config.augment:
-        _check_flip(config.dataset)
+    flips = [name for name in config.augment if name in ("flip", ALTERNATE)]
+    for name in flips:
+        _check_flip(config.dataset, name)
+    if len(flips) > 1:
+        raise ConfigError(f"augment has {' and '.join(flips)}: take one of them")
+    if ALTERNATE in flips and spec.streamed:
+        raise ConfigError(
+            f"augment {ALTERNATE!r} goes by an image's place in its set, and {config.dataset} is "
+            "streamed without it; use 'flip'"
+        )
     if "autoaugment" in config.augment and spec.shape[-1] != 3:
         raise ConfigError(f"augment 'autoaugment' needs colour images, {config.dataset} has none")
     if config.warmup_epochs >= config.epochs and config.schedule != "onecycle":
@@ -167,16 +175,16 @@ def _check_frames(config):
         )
 
 
-def _check_flip(dataset):
+def _check_flip(dataset, name):
     if SPECS[dataset].mirrored == "another":
         raise ConfigError(
-            f"augment 'flip' mirrors {dataset}'s gestures into those of other classes, right hand "
-            "into left hand and clockwise into counter clockwise, under the old labels; use "
+            f"augment {name!r} mirrors {dataset}'s gestures into those of other classes, right "
+            "hand into left hand and clockwise into counter clockwise, under the old labels; use "
             "'roll' or 'nda'"
         )
     if SPECS[dataset].mirrored == "none":
         print(
-            f"warning: augment 'flip' trains on mirrored digits, which {dataset} does not have",
+            f"warning: augment {name!r} trains on mirrored digits, which {dataset} does not have",
             file=sys.stderr,
         )
 

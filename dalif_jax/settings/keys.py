@@ -93,6 +93,7 @@ def get_config():
     config.ema_decay = 0.0  # > 0: evaluate an exponential moving average of the weights
 
     # The data. Augmentation runs inside the step, in this order: crop, flip, autoaugment, cutout.
+    # alternate_flip, in place of flip: each image is mirrored in every other epoch.
     config.augment = ("crop", "flip", "autoaugment", "cutout")
     config.crop_padding = 4  # pixels
     config.cutout_size = 16  # pixels

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dalif_jax.data.augment import augment, normalize
+from dalif_jax.data.augment import ALTERNATE, alternate_flip, augment, normalize
 from dalif_jax.data.events.event_augment import augment_events, random_frames, random_slice
-from dalif_jax.training.state import AUGMENT, MIXUP, seed_key
+from dalif_jax.training.state import AUGMENT, FLIP, MIXUP, seed_key
 
 
 class Batches(NamedTuple):
@@ -27,12 +27,14 @@ class Batches(NamedTuple):
     steps: int  # of an epoch
     mixup: float
     augment: Callable  # (key, example) -> example
+    alternate: bool  # mirror each image in every other epoch before that
     sharded: Any  # the sharding of its first axis
 
 
 def batches_of(config, spec, steps_per_epoch, sharded):
     """The Batches of a config."""
-    keys = {"ops": config.augment, "cutout_size": config.cutout_size,
+    ops = tuple(name for name in config.augment if name != ALTERNATE)
+    keys = {"ops": ops, "cutout_size": config.cutout_size,
             "crop_padding": config.crop_padding}  # fmt: skip
     if spec.events:
 
@@ -46,7 +48,7 @@ def batches_of(config, spec, steps_per_epoch, sharded):
         augment_one = functools.partial(augment, **keys)
     return Batches(
         spec, jnp.dtype(config.dtype), config.seed, config.batch_size, config.accumulate,
-        steps_per_epoch, config.mixup, augment_one, sharded,
+        steps_per_epoch, config.mixup, augment_one, len(ops) < len(config.augment), sharded,
     )  # fmt: skip
 
 
@@ -83,6 +85,9 @@ def inputs_of(batches, step, images, place, rows):
     key = jax.random.fold_in(seed_key(batches.seed, AUGMENT), step)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, place)
     pixels = rows if batches.spec.streamed else images[rows]
+    if batches.alternate:
+        flip = jax.vmap(alternate_flip, (None, 0, None, 0))
+        pixels = flip(seed_key(batches.seed, FLIP), rows, step // batches.steps, pixels)
     return prepare(jax.vmap(batches.augment)(keys, pixels), batches.spec, batches.dtype)
 
 

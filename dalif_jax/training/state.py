@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType
 
 # Streams of randomness drawn from the seed; 2 is sets.ORDER.
-INIT, AUGMENT, MIXUP, DROPOUT = 0, 1, 3, 4
+INIT, AUGMENT, MIXUP, DROPOUT, FLIP = 0, 1, 3, 4, 5
 
 
 @flax.struct.dataclass
