@@ -13,26 +13,38 @@ from ablations.ranking import rank
 from ablations.runs import arguments, series
 
 RECIPE = "recipe"
-# name: (the recipe has it, {key: value} of the recipe without it).
+
+
+def _augment(config, without, instead=()):
+    """The recipe's augmentation with one less."""
+    return {"augment": tuple(a for a in config.augment if a != without) + instead}
+
+
+# name: (the recipe has it, {key: value} of the recipe without it), both of the recipe.
 INGREDIENTS = {
     "muon": (
         lambda c: c.optimizer == "muon",
-        {"optimizer": "sgd", "learning_rate": 0.2, "weight_decay": 5e-4},
+        lambda c: {"optimizer": "sgd", "learning_rate": 0.2, "weight_decay": 5e-4},
     ),
-    "triangle": (lambda c: c.surrogate == "triangle", {"surrogate": "rectangle"}),
-    "one cycle": (lambda c: c.schedule == "onecycle", {"schedule": "cosine"}),
-    "Nesterov": (lambda c: c.nesterov, {"nesterov": False}),
-    "label smoothing": (lambda c: c.label_smoothing > 0, {"label_smoothing": 0.0}),
-    "crop": (lambda c: "crop" in c.augment, {"augment": ("flip",)}),
-    "flip": (lambda c: "flip" in c.augment, {"augment": ("crop",)}),
-    "learned gain": (lambda c: c.neuron == "dalif", {"learn_alpha": False}),
-    "bfloat16": (lambda c: c.dtype == "bfloat16", {"dtype": "float32"}),
+    "triangle": (lambda c: c.surrogate == "triangle", lambda c: {"surrogate": "rectangle"}),
+    "one cycle": (lambda c: c.schedule == "onecycle", lambda c: {"schedule": "cosine"}),
+    "Nesterov": (lambda c: c.nesterov, lambda c: {"nesterov": False}),
+    "label smoothing": (lambda c: c.label_smoothing > 0, lambda c: {"label_smoothing": 0.0}),
+    "crop": (lambda c: "crop" in c.augment, lambda c: _augment(c, "crop")),
+    "flip": (lambda c: "flip" in c.augment, lambda c: _augment(c, "flip")),
+    "alternating flips": (
+        lambda c: "alternate_flip" in c.augment,
+        lambda c: _augment(c, "alternate_flip", ("flip",)),
+    ),
+    "cutout": (lambda c: "cutout" in c.augment, lambda c: _augment(c, "cutout")),
+    "learned gain": (lambda c: c.neuron == "dalif", lambda c: {"learn_alpha": False}),
+    "bfloat16": (lambda c: c.dtype == "bfloat16", lambda c: {"dtype": "float32"}),
 }
 
 
 def settings(config):
     """{name: {key: value}} of the recipe and of it without each ingredient that it has."""
-    without = {f"no {k}": keys for k, (has, keys) in INGREDIENTS.items() if has(config)}
+    without = {f"no {k}": keys(config) for k, (has, keys) in INGREDIENTS.items() if has(config)}
     return {RECIPE: {}} | without
 
 

@@ -94,6 +94,11 @@ def test_a_recipe_is_left_without_what_it_has_and_still_runs():
         one = config.copy_and_resolve_references()
         one.update(keys)
         configs.validate(one)
+    config.augment = ("crop", "alternate_flip", "cutout")
+    found = ingredients.settings(config)
+    assert found["no alternating flips"] == {"augment": ("crop", "cutout", "flip")}
+    assert found["no crop"] == {"augment": ("alternate_flip", "cutout")}
+    assert found["no cutout"] == {"augment": ("crop", "alternate_flip")}
 
 
 def test_ranked_series_are_a_table_and_a_picture(tmp_path):
