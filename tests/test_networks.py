@@ -41,6 +41,7 @@ FORMS = {
     "vggsnn strided": ("vggsnn", {"layers": (6, "P", 8, "P"), "strided": True}, 8),
     "pfa's": ("vggsnn", {"layers": (6, 6, "P", 8, "P"), "conv_bias": False,
                          "head_neuron": True}, 8),
+    "vgg shortcuts": ("vggsnn", {"layers": (6, 6, "P", 8, 8, 8, "P"), "shortcuts": True}, 8),
     "resnet17": ("resnet17", {"stem": ((3, 6, 1),), "blocks": (1, 1), "widths": (6, 8),
                               "strides": (1, 2), "hidden": 16, "head_neuron": True}, 8),
     "resnet flat": ("tiny", {"flatten": True}, 8),
@@ -51,7 +52,17 @@ FORMS = {
 
 
 # Each family once; the others in the slow suite.
-QUICK = ("sew", "7b average", "ms", "ds gesture", "pfa's", "plifnet", "three conv", "sts")
+QUICK = (
+    "sew",
+    "7b average",
+    "ms",
+    "ds gesture",
+    "pfa's",
+    "vgg shortcuts",
+    "plifnet",
+    "three conv",
+    "sts",
+)
 EVERY = [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FORMS
 ]  # fmt: skip
@@ -125,6 +136,26 @@ def test_attention_in_any_network_s_slot(name, attention):
         jax.eval_shape(lambda v: networks.stream(model, v, {}, x[:, 0]), variables)
     table = operations(model, x.shape[1:], False)
     assert {op.name for op in table if op.kind == "attention" and op.attends} >= set(attended)
+
+
+def test_past_a_silent_convolution_a_vgg_s_shortcut_brings_what_came_before(x64):
+    keys = {"conv_bias": False, "shortcuts": True} | LIF
+    model = built("vggsnn", 5, keys | {"layers": (6, 6, "P", 8)}, jnp.float64, threshold=0.5)
+    short = built("vggsnn", 5, keys | {"layers": (6, "P", 8)}, jnp.float64, threshold=0.5)
+    x = jnp.asarray(np.random.default_rng(1).poisson(1.0, (2, 3, 8, 8, 2)), jnp.float64)
+    variables = lively(model, x)
+    for name in ("scale", "bias"):
+        variables["params"]["norm1"][name] = jnp.zeros(6)
+    later = {"conv1": "conv2", "norm1": "norm2", "neuron1": "neuron2"}  # its names in the shorter
+    fewer = {
+        kind: {n: tree[later.get(n, n)] for n in tree if n not in later.values()}
+        for kind, tree in variables.items()
+    }
+    logits = model.apply(variables, x)
+    np.testing.assert_allclose(logits, short.apply(fewer, x), rtol=1e-12)
+    assert np.abs(logits).max() > 0
+    joined = [row.name for row in summary.layers(model, x.shape[1:]) if row.kind == "Join"]
+    assert joined == ["join1"]
 
 
 @pytest.mark.parametrize("join", ["add", "and", "iand"])

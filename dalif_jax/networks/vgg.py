@@ -21,6 +21,7 @@ import flax.linen as nn
 from dalif_jax.networks.parts import (
     AveragePool,
     GlobalAverage,
+    Join,
     Parts,
     linear_init,
     show,
@@ -43,6 +44,7 @@ class VGG(nn.Module):
     head_neuron: bool = False  # the linear layer fires too: answers are rates
     strided: bool = False  # no pools: the convolution before each has a stride of 2
     pool_attention: bool = False  # attention on the input and behind pools, on no current
+    shortcuts: bool = False  # past a convolution that keeps the shape: its spikes and those before
 
     @nn.compact
     def __call__(self, x, train: bool = False, timesteps=None, share=1.0):
@@ -51,11 +53,13 @@ class VGG(nn.Module):
         if self.pool_attention:
             neuron, attend = self.parts.bare, self.parts.attention
             x = attend(name="input_attention")(show(x, timesteps), train)
-        for i, (width, stride, pool) in enumerate(self.places()):
+        for i, (width, stride, pool, past) in enumerate(self.places()):
+            before = x
             x = conv(width, 3, stride, use_bias=self.conv_bias, name=f"conv{i}")(x)
             x = norm(name=f"norm{i}", deferred=True)(x, train, timesteps // x.shape[1])
             x = show(x, timesteps)
             x = neuron(name=f"neuron{i}")(x, train, share)
+            x = Join(name=f"join{i}")(x, before) if past else x
             if pool:
                 x = AveragePool(2, 2, name=f"pool{i + 1}")(x)
                 x = attend(name=f"pool{i + 1}_attention")(x, train) if attend else x
@@ -71,15 +75,21 @@ class VGG(nn.Module):
 
     @nn.nowrap
     def places(self):
-        """[(width, stride, whether a pool follows)] of the convolutions."""
-        ends = [*self.layers[1:], None]
-        pooled = [(w, after == "P") for w, after in zip(self.layers, ends, strict=True) if w != "P"]
-        return [(w, 2 if p and self.strided else 1, p and not self.strided) for w, p in pooled]
+        """[(width, stride, whether a pool follows, whether a shortcut goes past)] of the
+        convolutions."""
+        around = zip([None, *self.layers], self.layers, [*self.layers[1:], None], strict=False)
+        found = []
+        for last, width, following in around:
+            if width != "P":
+                stride = 2 if following == "P" and self.strided else 1
+                past = self.shortcuts and last == width and stride == 1
+                found.append((width, stride, following == "P" and not self.strided, past))
+        return found
 
     @nn.nowrap
     def last_side(self, side):
         """Side of the last map for images of `side` pixels; 0 where a pool leaves nothing."""
-        for _, stride, pool in self.places():
+        for _, stride, pool, _ in self.places():
             side = -(-side // stride) // (2 if pool else 1)
         return side
 
@@ -87,9 +97,11 @@ class VGG(nn.Module):
     def nir(self, graph):
         """Add its nodes to a graph of exchange/interchange.py; returns the last."""
         last = "input"
-        for i, (_, stride, pool) in enumerate(self.places()):
+        for i, (_, stride, pool, past) in enumerate(self.places()):
+            before = last
             last = graph.conv(f"conv{i}", f"norm{i}", f"neuron{i}", last, stride, 3)
             last = graph.neuron(f"neuron{i}", [last])
+            last = graph.sum(f"join{i}", [last, before]) if past else last
             if pool:
                 last = graph.pool(f"pool{i + 1}", last, 2, 2)
         if not self.flatten:
