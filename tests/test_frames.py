@@ -199,6 +199,8 @@ def test_a_file_that_ends_its_decoder_is_found(tmp_path):
         frames.load(source, settings, tmp_path / "cache")
     splits = frames.load(source, settings._replace(skip_bad=True), tmp_path / "cache")
     assert [len(labels) for _, labels in splits.values()] == [18, 1]
+    # The processes have ended, with their locks: none waits for a garbage collection.
+    assert not list(Path("/dev/shm").glob(f"*loky-{os.getpid()}-*"))
 
 
 def test_a_process_killed_while_it_names_its_recording_leaves_no_torn_name(tmp_path, monkeypatch):

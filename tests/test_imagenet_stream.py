@@ -1,8 +1,10 @@
 """ImageNet streamed: batches that are a function of seed and step, on any number of devices."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -43,6 +45,9 @@ def test_a_batch_is_a_function_of_seed_and_step(tfrecord):
     # From any step on, across the ends of epochs, and in other threads and processes.
     same(first(stream.train(3), 9), whole[3:])
     same(first(feeds(splits, settings(data_workers=2))["train"].train(3), 3), whole[3:6])
+    # A stream's processes end with its use, and their locks: none waits for a collection.
+    assert not multiprocessing.active_children()
+    assert not list(Path("/dev/shm").glob(f"*-{os.getpid()}-*"))
     # Labels in the order of sets.epoch_order, images as decoded by hand.
     order = np.asarray(sets.epoch_order(3407, 1, 22, 4))
     for step, (images, labels) in enumerate(whole[5:10], 5):

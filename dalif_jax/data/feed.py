@@ -3,6 +3,7 @@
 Both feeds name the same examples at the same step: the order is `sets.epoch_order`.
 """
 
+import gc
 from typing import NamedTuple
 
 import jax
@@ -124,6 +125,19 @@ class Stream:
 
     def _read(self, tasks, decode, batch):
         """Batches (images, labels) of the tasks in their order, decoded ahead of their use."""
+        batches = self._decoded(tasks, decode, batch)
+        try:
+            yield from batches
+        finally:
+            # However many were taken: the threads or processes end here, not at some collection.
+            batches.close()
+            if self.reading.workers:
+                # Their locks lie in cycles, and the interpreter's resource tracker does not bear
+                # that a collection frees them while it notes new ones.
+                del batches
+                gc.collect()
+
+    def _decoded(self, tasks, decode, batch):
         # Imported where they are used: sets that fit the devices need neither.
         import grain
         import joblib

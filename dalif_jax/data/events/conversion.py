@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import joblib
 import numpy as np
+from joblib.externals.loky import get_reusable_executor
 
 from dalif_jax.data.events import recordings
 from dalif_jax.data.events.events import BadRecording, DataError, to_frames
@@ -79,28 +80,40 @@ def _convert_parts(source, settings, partial, jobs, crashed, workers):
         left.unlink()
     # A few parts are done in this process, unless their decoder could end it.
     few = len(jobs) <= 2 and not any(row.reader in UNSAFE for *_, rows in jobs for row in rows)
-    run = joblib.Parallel(
-        n_jobs=1 if few else max(2, workers or joblib.cpu_count()),
-        return_as="generator_unordered",
-    )
     total, fresh = _count(jobs), 0
     started = printed = time.monotonic()
     calls = (
         joblib.delayed(_convert_part)(source, settings, partial, crashed, *job) for job in jobs
     )
-    for count in run(calls):
-        fresh += count
-        now = time.monotonic()
-        if now - printed > 2:
-            rate, printed = fresh / (now - started), now
-            left = (total - fresh) / rate
-            print(f"  {fresh:,} of {total:,}, {rate:.0f}/s, {left:.0f} s left", flush=True)
+    with _processes(1 if few else max(2, workers or joblib.cpu_count())) as run:
+        for count in run(calls):
+            fresh += count
+            now = time.monotonic()
+            if now - printed > 2:
+                rate, printed = fresh / (now - started), now
+                left = (total - fresh) / rate
+                print(f"  {fresh:,} of {total:,}, {rate:.0f}/s, {left:.0f} s left", flush=True)
+
+
+@contextlib.contextmanager
+def _processes(count):
+    """joblib's processes, ended with their use.
+
+    Left idle they would hold their memory for minutes, and their locks until a garbage collection,
+    which the interpreter's resource tracker does not bear at every moment.
+    """
+    try:
+        yield joblib.Parallel(n_jobs=count, return_as="generator_unordered")
+    finally:
+        if count > 1:
+            get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 def _crashes(source, split, index):
     """Whether reading a recording ends the process it is read in."""
     try:
-        joblib.Parallel(n_jobs=2)([joblib.delayed(_try)(source.splits[split][index], source)] * 2)
+        with _processes(2) as run:
+            list(run([joblib.delayed(_try)(source.splits[split][index], source)] * 2))
     except BrokenProcessPool:
         return True
     return False
