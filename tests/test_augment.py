@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from dalif_jax.data import autoaugment as A
 from dalif_jax.data import pillow_operations, sets
-from dalif_jax.data.augment import ALTERNATE, AUGMENTS, augment, normalize
+from dalif_jax.data.augment import ALTERNATE, AUGMENTS, FILLS, augment, normalize
 from dalif_jax.data.autoaugment import CIFAR10_POLICY
 from dalif_jax.data.pillow_operations import OPERATIONS
 from dalif_jax.settings.config import base_config
@@ -178,9 +178,10 @@ def many(ops, count=2048, size=(32, 32), image=None, **settings):
     return image, np.asarray(run(keys))
 
 
-def test_crops_are_windows_of_the_padded_image_all_as_likely():
-    image, crops = many(("crop",), size=(24, 40), crop_padding=2)
-    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
+@pytest.mark.parametrize(("border", "mode"), [("black", "constant"), ("reflect", "reflect")])
+def test_crops_are_windows_of_the_padded_image_all_as_likely(border, mode):
+    image, crops = many(("crop",), size=(24, 40), crop_padding=2, crop_border=border)
+    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode)
     windows = {
         padded[y : y + 24, x : x + 40].tobytes(): i for i, (y, x) in enumerate(np.ndindex(5, 5))
     }
@@ -235,6 +236,24 @@ def test_cutout_is_the_public_codes(size):
         assert abs(seen[shape] - mean) < 5 * np.sqrt(mean) + 3
     # An even square in the open removes size^2 pixels.
     assert (cut[..., 0] == 0).sum((1, 2)).max() == (2 * half) ** 2
+
+
+def test_a_hole_of_the_mean_colour_is_nearly_nothing_to_the_network():
+    """Through the batches of a step: what cutout changes is at most half a grey level from 0."""
+    config = base_config()
+    config.augment, config.batch_size = ("cutout",), 64
+    pixels = jnp.full((64, 32, 32, 3), 255, jnp.uint8)
+    shown = {}
+    for config.cutout_fill in FILLS:
+        batches = batches_of(config, sets.SPECS["cifar10"], 10, None)
+        rows = jnp.arange(64)
+        shown[config.cutout_fill] = np.asarray(inputs_of(batches, 3, pixels, rows, rows))
+    std = np.asarray(batches.spec.std)
+    hole = shown["mean"] != shown["mean"].max((0, 1, 2, 3))
+    assert 0.05 < hole.mean() < 0.25
+    np.testing.assert_array_equal(hole, shown["black"] < 0)
+    grey = shown["mean"] * std * 255
+    assert np.abs(grey[hole]).max() < 0.51 < np.abs((shown["black"] * std * 255)[hole]).min()
 
 
 def test_order_is_canonical_and_streams_are_separate():

@@ -3,23 +3,32 @@
 An image's result depends on its key alone: not on batch size, sharding or device.
 """
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dalif_jax.data.autoaugment import cifar_autoaugment
 
+# name -> how jnp.pad goes on beyond an image's border.
+BORDERS = {"black": "constant", "reflect": "reflect"}
+FILLS = ("black", "mean")
 
-def random_crop(key, image, padding):
-    """A window of the image's own size out of the image padded with zeros, as torchvision's.
+
+def random_crop(key, image, padding, border="black"):
+    """A window of the image's own size out of the image padded on all sides, as torchvision's.
 
     Args:
       key: a PRNG key.
       image: uint8 [H, W, C].
       padding: pixels added on each side, >= 0; the window's corner is uniform in [0, 2*padding]^2.
+      border: from BORDERS: zeros, or the image mirrored at its outermost pixels.
     Returns:
       uint8 [H, W, C].
     """
-    padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    sides = ((padding, padding), (padding, padding), (0, 0))
+    padded = jnp.pad(image, sides, mode=BORDERS[border])
     y, x = jax.random.randint(key, (2,), 0, 2 * padding + 1, jnp.int32)
     return jax.lax.dynamic_slice(padded, (y, x, jnp.int32(0)), image.shape)
 
@@ -45,15 +54,16 @@ def alternate_flip(key, index, epoch, image):
     return jnp.where(starts ^ (epoch % 2 == 1), image[:, ::-1], image)
 
 
-def cutout(key, image, size):
-    """Blacken one square, clipped at the border (DeVries & Taylor 2017, arXiv 1708.04552).
+def cutout(key, image, size, fill=0):
+    """Blank one square, clipped at the border (DeVries & Taylor 2017, arXiv 1708.04552).
 
     Args:
       key: a PRNG key.
-      image: [..., H, W, C]; 0 is black, the fill of the public code, before normalization. Leading
-        axes, such as time, have the same square.
+      image: [..., H, W, C]. Leading axes, such as time, have the same square.
       size: side in pixels; the centre is uniform over the image, and the square reaches size // 2
         to either side of it, so that an odd side counts as the even one below.
+      fill: what it is filled with, one number or C of them; 0, black, is that of the public code
+        DA-LIF grew from, before normalization.
     Returns:
       [..., H, W, C] in the same dtype.
     """
@@ -63,23 +73,33 @@ def cutout(key, image, size):
     column = jnp.arange(width, dtype=jnp.int32)[None, :, None]
     half = size // 2
     hole = (row >= y - half) & (row < y + half) & (column >= x - half) & (column < x + half)
-    return jnp.where(hole, jnp.zeros((), image.dtype), image)
+    return jnp.where(hole, jnp.asarray(fill, image.dtype), image)
 
 
 # The one that goes by image and epoch and not by a draw, in front of those of the table.
 ALTERNATE = "alternate_flip"
 
-# name -> fn(key, image, crop_padding, cutout_size), in the order of application. A name's place is
+
+class Sizes(NamedTuple):
+    """How far each goes: see `random_crop` and `cutout`."""
+
+    crop_padding: int = 4
+    crop_border: str = "black"
+    cutout_size: int = 16
+    cutout_fill: Any = 0
+
+
+# name -> fn(key, image, sizes), in the order of application. A name's place is
 # also its stream of random numbers: append, never reorder.
 AUGMENTS = {
-    "crop": lambda key, image, crop_padding, cutout_size: random_crop(key, image, crop_padding),
-    "flip": lambda key, image, crop_padding, cutout_size: random_flip(key, image),
-    "autoaugment": lambda key, image, crop_padding, cutout_size: cifar_autoaugment(key, image),
-    "cutout": lambda key, image, crop_padding, cutout_size: cutout(key, image, cutout_size),
+    "crop": lambda key, image, c: random_crop(key, image, c.crop_padding, c.crop_border),
+    "flip": lambda key, image, c: random_flip(key, image),
+    "autoaugment": lambda key, image, c: cifar_autoaugment(key, image),
+    "cutout": lambda key, image, c: cutout(key, image, c.cutout_size, c.cutout_fill),
 }
 
 
-def augment(key, image, ops, *, crop_padding=4, cutout_size=16):
+def augment(key, image, ops, **sizes):
     """Augment one image; vmap it over keys and images.
 
     Args:
@@ -87,8 +107,7 @@ def augment(key, image, ops, *, crop_padding=4, cutout_size=16):
         not change what the others draw.
       image: uint8 [H, W, C].
       ops: names from AUGMENTS, in any order: they are applied in the table's.
-      crop_padding: pixels, see `random_crop`.
-      cutout_size: pixels, see `cutout`.
+      sizes: fields of Sizes.
     Returns:
       uint8 [H, W, C].
     Raises:
@@ -97,12 +116,18 @@ def augment(key, image, ops, *, crop_padding=4, cutout_size=16):
     for name in ops:
         if name not in AUGMENTS:
             raise ValueError(f"unknown augment {name!r}; known: {', '.join(AUGMENTS)}")
+    sizes = Sizes(**sizes)
     for i, (name, apply) in enumerate(AUGMENTS.items()):
         if name in ops:
-            image = apply(jax.random.fold_in(key, i), image, crop_padding, cutout_size)
+            image = apply(jax.random.fold_in(key, i), image, sizes)
             # Without the barrier XLA works a stage out anew for every pixel the next one reads.
             image = jax.lax.optimization_barrier(image)
     return image
+
+
+def mean_pixel(mean):
+    """The pixel, uint8 [C], that `normalize` brings nearest to 0: `mean` of the range [0, 1]."""
+    return np.round(255 * np.asarray(mean)).astype(np.uint8)
 
 
 def normalize(images, mean, std, dtype):

@@ -100,6 +100,13 @@ EFFECTS = {
     "cutout_size": (
         lambda c, _: _augments(c, "cutout", "nda"), "neither 'cutout' nor 'nda' is in augment",
     ),
+    "crop_border": (
+        lambda c, _: _augments(c, "crop") and not spec_of(c).events,
+        "'crop' is not in augment, or beyond a recording nothing happens",
+    ),
+    "cutout_fill": (
+        lambda c, _: _augments(c, "cutout"), "'cutout' is not in augment, 'nda' takes events away",
+    ),
     "roll_pixels": (lambda c, _: _augments(c, "roll"), "'roll' is not in augment"),
     "mixup": (lambda c, _: c.batch_size > c.accumulate, "a batch of one has nobody to mix with"),
     **{

@@ -96,7 +96,9 @@ def get_config():
     # alternate_flip, in place of flip: each image is mirrored in every other epoch.
     config.augment = ("crop", "flip", "autoaugment", "cutout")
     config.crop_padding = 4  # pixels
+    config.crop_border = "black"  # of images, what lies beyond: black; reflect: their mirror image
     config.cutout_size = 16  # pixels
+    config.cutout_fill = "black"  # of images, the hole: black; mean: the set's mean colour
     config.mixup = 0.0  # > 0: examples are blended in pairs, shares from Beta(mixup, mixup)
     config.validation_split = 0.0  # share of the training set held out to choose `best` on
 
