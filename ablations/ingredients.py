@@ -36,6 +36,14 @@ INGREDIENTS = {
         lambda c: "alternate_flip" in c.augment,
         lambda c: _augment(c, "alternate_flip", ("flip",)),
     ),
+    "mirrored border": (
+        lambda c: c.crop_border == "reflect" and "crop" in c.augment,
+        lambda c: {"crop_border": "black"},
+    ),
+    "hole of the mean colour": (
+        lambda c: c.cutout_fill == "mean" and "cutout" in c.augment,
+        lambda c: {"cutout_fill": "black"},
+    ),
     "cutout": (lambda c: "cutout" in c.augment, lambda c: _augment(c, "cutout")),
     "learned gain": (lambda c: c.neuron == "dalif", lambda c: {"learn_alpha": False}),
     "bfloat16": (lambda c: c.dtype == "bfloat16", lambda c: {"dtype": "float32"}),

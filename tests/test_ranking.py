@@ -99,6 +99,11 @@ def test_a_recipe_is_left_without_what_it_has_and_still_runs():
     assert found["no alternating flips"] == {"augment": ("crop", "cutout", "flip")}
     assert found["no crop"] == {"augment": ("alternate_flip", "cutout")}
     assert found["no cutout"] == {"augment": ("crop", "alternate_flip")}
+    assert not {"no mirrored border", "no hole of the mean colour"} & set(found)
+    config.crop_border, config.cutout_fill = "reflect", "mean"
+    found = ingredients.settings(config)
+    assert found["no mirrored border"] == {"crop_border": "black"}
+    assert found["no hole of the mean colour"] == {"cutout_fill": "black"}
 
 
 def test_ranked_series_are_a_table_and_a_picture(tmp_path):
