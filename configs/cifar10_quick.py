@@ -5,7 +5,7 @@
 Not of the paper, but its neuron. Found by measurement, for few epochs rather than for many: Muon
 for the kernels (optax), a surrogate that reaches further, one cycle of the learning rate, smoothed
 labels, small crops and flips, bfloat16. `cifar10_small` is the same in 20 minutes, `cifar10_fast`
-in an hour at most; with `--config.timesteps=2` half of the epochs take as long.
+more of it in an hour at most; with `--config.timesteps=2` half of the epochs take as long.
 """
 
 from configs.base import get_config as base
