@@ -162,7 +162,7 @@ def test_cut_files_are_refused(tmp_path, name):
 @pytest.mark.parametrize("name", sorted(set(WRITERS) - {"aedat4"}))
 def test_damaged_files_are_read_or_refused(tmp_path, name):
     """200 files a format with random bytes in them: frames or BadRecording, nothing else. AEDAT-4,
-    whose decoder can abort, is in test_frames."""
+    whose decoder can abort, is in test_conversion."""
     path, _ = written(tmp_path, name, 300)
     whole, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
     for number in range(200):

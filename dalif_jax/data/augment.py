@@ -13,7 +13,15 @@ from dalif_jax.data.autoaugment import cifar_autoaugment
 
 # name -> how jnp.pad goes on beyond an image's border.
 BORDERS = {"black": "constant", "reflect": "reflect"}
-FILLS = ("black", "mean")
+
+
+def mean_pixel(mean):
+    """The pixel, uint8 [C], that `normalize` brings nearest to 0: `mean` of the range [0, 1]."""
+    return np.round(255 * np.asarray(mean)).astype(np.uint8)
+
+
+# name -> the pixel that fills a hole, of a set's mean.
+FILLS = {"black": lambda mean: 0, "mean": mean_pixel}
 
 
 def random_crop(key, image, padding, border="black"):
@@ -81,7 +89,7 @@ ALTERNATE = "alternate_flip"
 
 
 class Sizes(NamedTuple):
-    """How far each goes: see `random_crop` and `cutout`."""
+    """How far they go, and what stands where there is no image: see `random_crop` and `cutout`."""
 
     crop_padding: int = 4
     crop_border: str = "black"
@@ -89,8 +97,8 @@ class Sizes(NamedTuple):
     cutout_fill: Any = 0
 
 
-# name -> fn(key, image, sizes), in the order of application. A name's place is
-# also its stream of random numbers: append, never reorder.
+# name -> fn(key, image, sizes), in the order of application. A name's place is also its stream of
+# random numbers: append, never reorder.
 AUGMENTS = {
     "crop": lambda key, image, c: random_crop(key, image, c.crop_padding, c.crop_border),
     "flip": lambda key, image, c: random_flip(key, image),
@@ -123,11 +131,6 @@ def augment(key, image, ops, **sizes):
             # Without the barrier XLA works a stage out anew for every pixel the next one reads.
             image = jax.lax.optimization_barrier(image)
     return image
-
-
-def mean_pixel(mean):
-    """The pixel, uint8 [C], that `normalize` brings nearest to 0: `mean` of the range [0, 1]."""
-    return np.round(255 * np.asarray(mean)).astype(np.uint8)
 
 
 def normalize(images, mean, std, dtype):

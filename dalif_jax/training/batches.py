@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dalif_jax.data.augment import ALTERNATE, alternate_flip, augment, mean_pixel, normalize
+from dalif_jax.data.augment import ALTERNATE, FILLS, alternate_flip, augment, normalize
 from dalif_jax.data.events.event_augment import augment_events, random_frames, random_slice
 from dalif_jax.training.state import AUGMENT, FLIP, MIXUP, seed_key
 
@@ -45,7 +45,7 @@ def batches_of(config, spec, steps_per_epoch, sharded):
                 frames = random_frames(key, frames, config.train_timesteps)
             return augment_events(key, frames, roll_pixels=config.roll_pixels, **keys)
     else:
-        fill = 0 if config.cutout_fill == "black" else mean_pixel(spec.mean)
+        fill = FILLS[config.cutout_fill](spec.mean)
         augment_one = functools.partial(
             augment, crop_border=config.crop_border, cutout_fill=fill, **keys
         )
