@@ -28,6 +28,12 @@ INGREDIENTS = {
     ),
     "triangle": (lambda c: c.surrogate == "triangle", lambda c: {"surrogate": "rectangle"}),
     "one cycle": (lambda c: c.schedule == "onecycle", lambda c: {"schedule": "cosine"}),
+    # The paper's is 1e-4.
+    "weight decay": (lambda c: c.weight_decay > 1e-4, lambda c: {"weight_decay": 0.0}),
+    "shortcuts": (
+        lambda c: c.model_options.get("shortcuts", False),
+        lambda c: {"model_options.shortcuts": False},
+    ),
     "Nesterov": (lambda c: c.nesterov, lambda c: {"nesterov": False}),
     "label smoothing": (lambda c: c.label_smoothing > 0, lambda c: {"label_smoothing": 0.0}),
     "crop": (lambda c: "crop" in c.augment, lambda c: _augment(c, "crop")),

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from ablations import decays, found, ingredients, ranking, timesteps
+from configs import cifar10_fast, cifar10_quick
 from configs.base import get_config as base
 from dalif_jax.settings import config as configs
 
@@ -104,6 +105,19 @@ def test_a_recipe_is_left_without_what_it_has_and_still_runs():
     found = ingredients.settings(config)
     assert found["no mirrored border"] == {"crop_border": "black"}
     assert found["no hole of the mean colour"] == {"cutout_fill": "black"}
+
+
+def test_every_difference_of_the_long_recipe_from_the_quick_one_is_an_ingredient():
+    """But for its length, and for how far crops and holes go."""
+    long, quick = cifar10_fast.get_config(), cifar10_quick.get_config()
+    differ = {key for key in long if long[key] != quick[key]}
+    found = ingredients.settings(long).values()
+    named = {key.split(".")[0] for keys in found for key in keys}
+    assert differ - named == {"epochs", "eval_every", "crop_padding", "cutout_size"}
+    for keys in found:
+        one = long.copy_and_resolve_references()
+        one.update_from_flattened_dict(keys)
+        configs.validate(one)
 
 
 def test_ranked_series_are_a_table_and_a_picture(tmp_path):
