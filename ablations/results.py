@@ -12,7 +12,7 @@ import statistics
 from pathlib import Path
 
 from ablations import host_table, minutes
-from ablations.figures import documents, is_plain
+from ablations.figures import documents, is_plain, recipes
 from ablations.found import draw
 from ablations.statistics import paired
 from ablations.tables import (
@@ -68,7 +68,7 @@ def is_recipe(name, runs):
     return any(part in name for part in RECIPES) and is_plain(runs[0])
 
 
-def recipes(all_series):
+def recipe_table(all_series):
     rows = []
     for name, series in all_series.items():
         for runs in by_name(series["runs"]).values():
@@ -208,24 +208,24 @@ def of_hosts(every, hosts):
 
 
 def curves(all_series, path):
-    """Test accuracy over epochs: a panel a recipe, mean and range over seeds."""
+    """Test accuracy over epochs: a panel a recipe, mean and range over seeds.
+
+    Of recipes that were evaluated three times or more: fewer points are no curve.
+    """
     from dalif_jax.analysis.figures import BLUE, panels
 
-    shown = [(name, runs) for name, series in all_series.items()
-             for runs in by_name(series["runs"]).values() if is_recipe(name, runs)]  # fmt: skip
+    shown = {config: runs for config, (_, _, runs) in recipes(all_series).items()
+             if len(runs[0]["curve"]) >= 3}  # fmt: skip
     figure, axes = panels(len(shown), width=4.0)
-    for axis, (_, runs) in zip(axes, shown, strict=True):
+    for axis, (config, runs) in zip(axes, shown.items(), strict=True):
         epochs = [epoch for epoch, _ in runs[0]["curve"]]
         values = [[100 * accuracy for _, accuracy in run["curve"]] for run in runs]
         columns = list(zip(*values, strict=True))
-        few = len(epochs) < 10  # one alone is no line, and two look like more
-        axis.plot(epochs, [statistics.fmean(c) for c in columns], "o-" if few else "-", color=BLUE,
-                  lw=1.3)  # fmt: skip
+        axis.plot(epochs, [statistics.fmean(c) for c in columns], color=BLUE, lw=1.3)
         axis.fill_between(epochs, list(map(min, columns)), list(map(max, columns)), color=BLUE,
                           alpha=0.2, lw=0)  # fmt: skip
         seeds = f"{len(runs)} seeds" if len(runs) > 1 else "1 seed"
-        axis.set(title=f"{Path(runs[0]['command'][2]).stem}, {seeds}", xlabel="epoch",
-                 ylabel="test accuracy (%)")  # fmt: skip
+        axis.set(title=f"{config}, {seeds}", xlabel="epoch", ylabel="test accuracy (%)")
         axis.title.set_fontsize(10)
     figure.savefig(path)
 
@@ -244,7 +244,7 @@ def page(all_series, published):
         "papers print. In brackets: the range over seeds. Time is of one run with its compilation "
         "and evaluations, often beside another run on the same cores. Energy is of one example, by "
         "the paper's tools and exactly ([README](README.md)); firing rate is the mean over layers.",
-        "", "## Recipes as they stand", "", *recipes(all_series), "",
+        "", "## Recipes as they stand", "", *recipe_table(all_series), "",
         "![test accuracy over epochs](docs/runs/curves.png)", "",
         "CIFAR-10 on two cores, accuracy against minutes:", "",
         "![accuracy against minutes](docs/runs/minutes.png)", "",

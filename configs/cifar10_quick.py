@@ -1,4 +1,4 @@
-"""CIFAR-10 in ten minutes on two CPU cores: a VGG of six convolutions, T = 1, four epochs.
+"""CIFAR-10 in eleven minutes on two CPU cores: a VGG of six convolutions, T = 1, four epochs.
 
     python train.py --config configs/cifar10_quick.py --workdir runs/cifar10_quick
 
@@ -6,8 +6,10 @@ Not of the paper, but its neuron. Found by measurement, for few epochs rather th
 for the kernels (optax), a surrogate that reaches further, one cycle of the learning rate, smoothed
 labels, a little weight decay, bfloat16; spikes go past the convolutions that keep the shape. Each
 image is mirrored in every other epoch, and its small crops do not darken a batch. `cifar10_small`
-is the same in 20 minutes, `cifar10_fast` more of it in an hour at most; with
-`--config.timesteps=2` half of the epochs take as long.
+is the same in 21 minutes, `cifar10_fast` more of it in an hour at most; with `--config.timesteps=2`
+half of the epochs take as long. Expected: test 87.95 (87.75 to 88.16) %, test by the mean of
+mirrored views 88.82 (88.78 to 88.84) %, 3 seeds; with seed 0 87.75 % and 88.78 %. Last epoch, 11
+min a run, AMD EPYC, 2 cores, jax 0.12.0.1.
 """
 
 from configs.base import get_config as base
