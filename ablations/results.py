@@ -14,6 +14,7 @@ from pathlib import Path
 from ablations import host_table, minutes
 from ablations.figures import documents, is_plain, recipes
 from ablations.found import draw
+from ablations.runs import counted
 from ablations.statistics import paired
 from ablations.tables import (
     SAME,
@@ -224,8 +225,8 @@ def curves(all_series, path):
         axis.plot(epochs, [statistics.fmean(c) for c in columns], color=BLUE, lw=1.3)
         axis.fill_between(epochs, list(map(min, columns)), list(map(max, columns)), color=BLUE,
                           alpha=0.2, lw=0)  # fmt: skip
-        seeds = f"{len(runs)} seeds" if len(runs) > 1 else "1 seed"
-        axis.set(title=f"{config}, {seeds}", xlabel="epoch", ylabel="test accuracy (%)")
+        axis.set(title=f"{config}, {counted(len(runs), 'seed')}", xlabel="epoch",
+                 ylabel="test accuracy (%)")  # fmt: skip
         axis.title.set_fontsize(10)
     figure.savefig(path)
 

@@ -118,6 +118,13 @@ def test_every_difference_of_the_long_recipe_from_the_quick_one_is_an_ingredient
         one = long.copy_and_resolve_references()
         one.update_from_flattened_dict(keys)
         configs.validate(one)
+    # What both have and the defaults have not is an ingredient too.
+    plain = base()
+    differ = {key for key in long if long[key] != plain[key]}
+    assert differ - named == {
+        "model", "timesteps", "epochs", "batch_size", "eval_every", "cutout_size",
+        "mirrored_views",
+    }  # fmt: skip
 
 
 def test_ranked_series_are_a_table_and_a_picture(tmp_path):
