@@ -19,6 +19,7 @@ NEURONS = {
     "lif": {"neuron": "lif"},
 }
 STEPS = (8, 16)
+FAR = 12  # points: what lies further below would press all others into a line
 
 
 def settings(steps=STEPS):
@@ -43,7 +44,10 @@ def families(records):
 
 
 def draw(records, path):
-    """A panel a number of timesteps and norm: differences from DA-LIF with their intervals."""
+    """A panel a number of timesteps and norm: differences from DA-LIF with their intervals.
+
+    One of more than FAR points is written in its line instead.
+    """
     from dalif_jax.analysis.figures import BLUE, panels
 
     found = families(records)
@@ -52,9 +56,15 @@ def draw(records, path):
         others = [row for row in rows if row.difference and row.difference.mean is not None]
         for place, row in enumerate(reversed(others)):
             gap, half = 100 * row.difference.mean, 100 * row.difference.half
+            if abs(gap) > FAR:
+                axis.text(0.02, place, row.difference.text(unit=""), fontsize=8, va="center",
+                          transform=axis.get_yaxis_transform(),
+                          bbox={"facecolor": "white", "edgecolor": "none"})  # fmt: skip
+                continue
             axis.errorbar(gap, place, xerr=half, fmt="o", color=BLUE, ms=5, capsize=2)
         names = [row.name.rsplit("-", 1)[1] for row in reversed(others)]
         axis.set_yticks(range(len(others)), names)
+        axis.set_ylim(-0.5, len(others) - 0.5)
         axis.axvline(0, color="0.4", lw=1)
         axis.set_title(f"T = {t}{', membranes normed' if norm else ''}", fontsize=10)
         axis.set(xlabel="less dalif (points)")

@@ -245,3 +245,12 @@ def test_measured_figures_in_sentences_are_those_of_their_file(path, sentence, f
     shown = re.findall(re.escape(sentence).replace(r"\{\}", "(.{1,40}?)"), text)
     # A figure has no digits before or after it that belong to it.
     assert re.search(rf"(?<![\d.,]){re.escape(said)}", text), f"{said!r}; the page: {shown}"
+
+
+def test_tied_under_a_membrane_norm_fell_apart_where_a_leak_ended_above_one():
+    """As docs/ablations says of decays_digits_dvs."""
+    series = json.loads((ROOT / "docs" / "ablations" / "decays_digits_dvs.json").read_text())
+    tied = [run for run in series["runs"] if run["name"].endswith("-mbn-tied")]
+    grows = [any(d["beta"][-1] > 1 for d in run["decays"].values()) for run in tied]
+    assert grows == [run["accuracy"] < 0.9 for run in tied]
+    assert 0 < sum(grows) < len(tied)
