@@ -7,6 +7,7 @@ from statistics import fmean
 
 from ablations import decays, fig1a, fig2, fig3, key, ranking
 from ablations.ranking import rank
+from ablations.runs import counted
 from ablations.tables import (
     by_name,
     duration,
@@ -26,10 +27,13 @@ def found_by(name, series):
     """What an ablation found, Markdown lines: verdicts, and what they were measured with."""
     runs = series["runs"]
     by = list(dict.fromkeys(run["name"] for run in runs))
-    epochs, seeds = runs[0]["epochs"], len({run["seed"] for run in runs})
+    ended = [run["epochs"] for run in runs if "failed" not in run]
+    least, most = min(ended), max(ended)
+    epochs = f"{least} to {most}" if least < most else f"{most}"
+    seeds = len({run["seed"] for run in runs})
     lines = [
-        f"{len(runs)} runs of {epochs} epochs, {seeds} seeds, {versions(series)}, "
-        f"{machine(series, runs)} ([{name}.json]({name}.json)).",
+        f"{counted(len(runs), 'run')} of {epochs} epochs, {counted(seeds, 'seed')}, "
+        f"{versions(series)}, {machine(series, runs)} ([{name}.json]({name}.json)).",
         "",
     ]
     if name.startswith("fig1a"):

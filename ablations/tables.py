@@ -64,4 +64,5 @@ def firing_rate(run):
 def energies(runs, digits=3):
     """Energy of an example by both rules, uJ, "paper / exact", mean of runs."""
     means = (fmean(run["energy_uj"][rule] for run in runs) for rule in ("paper", "exact"))
-    return " / ".join(f"{mean:.{digits}g}" for mean in means)
+    # A mean of as many digits before its point as asked for, or more, needs no exponent.
+    return " / ".join(f"{m:,.0f}" if m >= 10**digits else f"{m:.{digits}g}" for m in means)

@@ -2,7 +2,9 @@
 
 import json
 import re
+from operator import truediv
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -144,6 +146,16 @@ def stream(name):
     return f"{record['images_per_second']:.0f}"
 
 
+def energy(one, other, rule):
+    """Of an image by two settings of the series at equal time, a ratio of means over seeds."""
+    series = json.loads((ROOT / "docs" / "ablations" / "timesteps_cifar10_quick.json").read_text())
+    means = (
+        fmean(run["energy_uj"][rule] for run in series["runs"] if run["name"] == name)
+        for name in (one, other)
+    )
+    return f"{truediv(*means):.1f}"
+
+
 (NIR,) = bench("nir_snntorch")
 SAID = [
     ("benchmarks/README.md", "Neuron on a CPU: {} times as fast as SpikingJelly",
@@ -190,6 +202,12 @@ SAID = [
     ("benchmarks/README.md", "`vmap` is {} times slower", grid),
     ("benchmarks/README.md", "XLA moves {} times the floor", lambda: floors("xla")),
     ("benchmarks/README.md", "move {} times the floor for T > 1", lambda: floors("pallas")),
+    ("docs/ablations/README.md", "1/{} of the energy of real numbers",
+     lambda: energy("ReLU", "T=1", "paper")),
+    ("docs/ablations/README.md", "rule, 1/{} of it exactly",
+     lambda: energy("ReLU", "T=1", "exact")),
+    ("docs/ablations/README.md", "T = 4 takes {} times as much as ReLU exactly",
+     lambda: energy("T=4", "ReLU", "exact")),
     ("docs/scale.md", "T = 4 moves {} GB an image", lambda: traffic("resnet34")),
     ("docs/scale.md", "{} images/s on one core", lambda: stream("1 cores, threads")),
     ("docs/scale.md", "on two {} in threads", lambda: stream("2 cores, threads")),

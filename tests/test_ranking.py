@@ -150,6 +150,18 @@ def test_at_equal_time_twice_the_timesteps_are_half_the_epochs():
         timesteps.settings(6)
 
 
+def test_a_page_says_how_many_epochs_the_runs_of_a_series_had():
+    runs = records(one=[0.5, 0.6], half=[0.5, 0.7])
+    for run in runs:
+        run.update({"seconds": 120.0, "energy_uj": {"paper": 2.0, "exact": 1.0}})
+        run["epochs"] = 4 if run["name"] == "one" else 2
+    head = {"cpu": "x", "cores": 2, "jax": "1"}
+    first = found.found_by("timesteps_x", {"runs": runs, **head})[0]
+    assert first.startswith("4 runs of 2 to 4 epochs, 2 seeds, jax 1, x, 2 cores")
+    first = found.found_by("timesteps_x", {"runs": runs[:1], **head})[0]
+    assert first.startswith("1 run of 4 epochs, 1 seed,")
+
+
 def test_decays_are_compared_within_their_timesteps_and_norm(tmp_path):
     names = list(decays.settings())
     assert len(names) == 2 * 2 * 5 and names[:2] == ["T8-dalif", "T8-channels"]
