@@ -2,7 +2,7 @@
 
 import json
 import re
-from operator import truediv
+from operator import sub, truediv
 from pathlib import Path
 from statistics import fmean
 
@@ -146,14 +146,22 @@ def stream(name):
     return f"{record['images_per_second']:.0f}"
 
 
-def energy(one, other, rule):
-    """Of an image by two settings of the series at equal time, a ratio of means over seeds."""
+def equal_time(name, get):
+    """Of a setting of the series at equal time, the mean over seeds."""
     series = json.loads((ROOT / "docs" / "ablations" / "timesteps_cifar10_quick.json").read_text())
-    means = (
-        fmean(run["energy_uj"][rule] for run in series["runs"] if run["name"] == name)
-        for name in (one, other)
-    )
+    return fmean(get(run) for run in series["runs"] if run["name"] == name)
+
+
+def energy(one, other, rule):
+    """Of an image by one setting over that by another."""
+    means = (equal_time(name, lambda run: run["energy_uj"][rule]) for name in (one, other))
     return f"{truediv(*means):.1f}"
+
+
+def points(one, other):
+    """Of accuracy by one setting less that by another."""
+    of = (equal_time(name, lambda run: 100 * run["accuracy"]) for name in (one, other))
+    return f"{sub(*of):.1f}"
 
 
 (NIR,) = bench("nir_snntorch")
@@ -208,6 +216,9 @@ SAID = [
      lambda: energy("ReLU", "T=1", "exact")),
     ("docs/ablations/README.md", "T = 4 takes {} times as much as ReLU exactly",
      lambda: energy("T=4", "ReLU", "exact")),
+    ("README.md", "the same network with ReLU is {} points better", lambda: points("ReLU", "T=1")),
+    ("README.md", "better for {} times the energy of an image, counted exactly",
+     lambda: energy("ReLU", "T=1", "exact")),
     ("docs/scale.md", "T = 4 moves {} GB an image", lambda: traffic("resnet34")),
     ("docs/scale.md", "{} images/s on one core", lambda: stream("1 cores, threads")),
     ("docs/scale.md", "on two {} in threads", lambda: stream("2 cores, threads")),

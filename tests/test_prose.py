@@ -46,7 +46,8 @@ def test_accuracies_a_recipe_names_are_measured_or_published(path):
 
 
 PROGRAMS = re.compile(
-    r"python -m ablations\.(fig1a|fig2|fig3|key) (.*?)(?:  # (\d+) .*|`.*)?$", re.MULTILINE
+    r"python -m ablations\.(fig1a|fig2|fig3|key|decays|timesteps) (.*?)(?:  # (\d+) .*|`.*)?$",
+    re.MULTILINE,
 )
 
 
@@ -64,11 +65,13 @@ def test_ablation_lines_are_those_that_made_the_figures(page, program, given, co
     kind = given["key"] if program == "key" else program
     runs = ALL_SERIES[f"ablations/{kind}_{Path(given['config']).stem}"]["runs"]
     varied = {"seed", "neuron", "alpha", "beta", "timesteps", "data_dir", given.get("key")}
+    varied |= {"decays": {"per_channel", "membrane_bn"}, "timesteps": {"epochs"}}.get(kind, set())
     asked = {k.removeprefix("config."): v for k, v in given.items() if k.startswith("config.")}
+    asked.pop("data_dir", None)  # a place of one's own
     for run in runs:
         keys = found_in.keys_of(run)
         assert {k: v for k, v in keys.items() if k not in varied or k in asked} == asked, page
-    seeds = int(given.get("seeds", 3 if program == "fig1a" else 5))
+    seeds = int(given.get("seeds", 3 if program in ("fig1a", "timesteps") else 5))
     assert {run["seed"] for run in runs} == set(range(seeds))
     assert count in ("", str(len(runs))), page
     names = {run["name"] for run in runs}
