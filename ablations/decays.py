@@ -19,7 +19,7 @@ NEURONS = {
     "lif": {"neuron": "lif"},
 }
 STEPS = (8, 16)
-FAR = 12  # points: what lies further below would press all others into a line
+FAR = 12  # points: what lies further off would press all others into a line
 
 
 def settings(steps=STEPS):

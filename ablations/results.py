@@ -182,7 +182,7 @@ def every_run(name, series):
         [
             (r["name"], r["seed"], r["commit"], f"{100 * r['accuracy']:.2f}",
              f"{100 * r['best']:.2f}", duration(r["seconds"]), f"{r['images_per_second']:,.0f}",
-             f"{r['energy_uj']['paper']:.4g} / {r['energy_uj']['exact']:.4g}",
+             energies([r], 4),
              f"{firing_rate(r):.1%}", versions(series, [r]))
             for r in series["runs"]
         ],
