@@ -11,7 +11,6 @@ import functools
 import json
 import re
 from pathlib import Path
-from statistics import fmean
 from typing import NamedTuple
 
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -19,7 +18,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ablations import docstrings as facts
 from ablations import host_table, network_table, system_table
 from ablations.systems import NARROW, PLAIN
-from ablations.tables import by_name, percent, table
+from ablations.tables import by_name, energy, percent, table
 from configs.digits import get_config as digits
 from configs.systems import SYSTEMS, told
 from dalif_jax import attention, losses, networks, neurons, norms
@@ -181,7 +180,7 @@ def measured(kind, name):
             (
                 what, runs[0]["timesteps"], runs[0]["epochs"], len(runs),
                 percent([run["accuracy"] for run in runs]),
-                f"{fmean(run['energy_uj']['exact'] for run in runs):.3g}",
+                energy(runs),
             )
             for what, runs in rows
         ],

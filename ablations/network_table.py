@@ -9,7 +9,7 @@ import runpy
 from pathlib import Path
 from statistics import fmean
 
-from ablations.tables import table
+from ablations.tables import energy, table
 from dalif_jax import attention, neurons, training
 from dalif_jax.analysis import summary
 from dalif_jax.data import sets
@@ -118,5 +118,5 @@ def measured_row(row, name, run):
     return (
         *label, run["epochs"], f"{100 * run['accuracy']:.2f}",
         f"{100 * run['other_splits']['unseen_writers']:.2f}",
-        f"{fmean(run['firing_rates'].values()):.3f}", f"{run['energy_uj']['exact']:.3g}",
+        f"{fmean(run['firing_rates'].values()):.3f}", energy([run]),
     )  # fmt: skip

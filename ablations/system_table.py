@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 
 from ablations import host_table, network_table
-from ablations.tables import by_name, firing_rate, table
+from ablations.tables import by_name, energy, firing_rate, table
 from configs.systems import SYSTEMS
 from configs.systems import get_config as recipe_of
 from dalif_jax import neurons
@@ -187,7 +187,7 @@ def measured_row(row, runs):
     return (
         host_table.marked(row["system"], row["title"]),
         f"{fmean(values):.2f} ({min(values):.2f} to {max(values):.2f})", f"{rate:.3f}",
-        f"{fmean(run['energy_uj']['exact'] for run in runs):.3g}",
+        energy(runs),
         f"{fmean(run['seconds'] for run in runs):.0f}",
     )  # fmt: skip
 

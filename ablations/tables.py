@@ -63,6 +63,11 @@ def firing_rate(run):
 
 def energies(runs, digits=3):
     """Energy of an example by both rules, uJ, "paper / exact", mean of runs."""
-    means = (fmean(run["energy_uj"][rule] for run in runs) for rule in ("paper", "exact"))
-    # A mean of as many digits before its point as asked for, or more, needs no exponent.
-    return " / ".join(f"{m:,.0f}" if m >= 10**digits else f"{m:.{digits}g}" for m in means)
+    return " / ".join(energy(runs, rule, digits) for rule in ("paper", "exact"))
+
+
+def energy(runs, rule="exact", digits=3):
+    """Energy of an example by one rule, uJ, mean of runs."""
+    mean = fmean(run["energy_uj"][rule] for run in runs)
+    # Of as many digits before its point as asked for, or more, it needs no exponent.
+    return f"{mean:,.0f}" if mean >= 10**digits else f"{mean:.{digits}g}"
