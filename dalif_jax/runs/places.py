@@ -67,10 +67,15 @@ def compilation_cache():
     """Keep compiled programs on disk, so that the next start of the same run does not compile.
 
     In JAX_COMPILATION_CACHE_DIR where that is set (empty: no cache), else in the user's cache. A
-    place that cannot be written is done without, and a line says so.
+    place that cannot be written is done without, and a line says so. Asks JAX for its devices.
     """
     place = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if place == "":
+        return
+    if jax.default_backend() == "cpu" and jax.device_count() > 1:
+        # XLA:CPU keeps a program without the order of its collectives: read back, two of them can
+        # wait for each other's threads until XLA ends the process.
+        jax.config.update("jax_compilation_cache_dir", None)
         return
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -85,3 +90,6 @@ def compilation_cache():
         )
         place = None
     jax.config.update("jax_compilation_cache_dir", place and str(place))
+    # JAX alone keeps what took it a second; a start has dozens of programs that take less.
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
