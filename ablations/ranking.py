@@ -103,7 +103,8 @@ def rank(records, baseline, key="accuracy"):
 
 
 def draw(rows, path):
-    """Settings as dots below each other, best first; bars: the interval of the difference."""
+    """Settings as dots below each other, best first; bars: the interval of the difference, dotted:
+    what they are compared with."""
     from dalif_jax.analysis.figures import BLUE, GREY, panels
 
     shown = [row for row in rows if row.values]
@@ -116,6 +117,8 @@ def draw(rows, path):
         axis.errorbar(
             mean, place, xerr=half, fmt="o" if found else "D", color=BLUE, ms=6, capsize=2
         )
+        if not found:
+            axis.axvline(mean, color="0.6", lw=0.8, ls=":")
     axis.set_yticks(range(len(shown)), [row.name for row in reversed(shown)])
     axis.set(xlabel="test accuracy, last epoch (%)")
     figure.savefig(path)

@@ -2,11 +2,12 @@
 
 import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 
-from ablations import figures, results
+from ablations import figures, ingredients, results
 from ablations import found as found_in
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,9 +47,12 @@ def test_accuracies_a_recipe_names_are_measured_or_published(path):
 
 
 PROGRAMS = re.compile(
-    r"python -m ablations\.(fig1a|fig2|fig3|key|decays|timesteps) (.*?)(?:  # (\d+) .*|`.*)?$",
+    r"python -m ablations\.(fig1a|fig2|fig3|key|decays|timesteps|ingredients) "
+    r"(.*?)(?:  # (\d+) .*|`.*)?$",
     re.MULTILINE,
 )
+
+THREE = ("fig1a", "timesteps", "ingredients")  # seeds unless told
 
 
 def ablation_lines():
@@ -66,12 +70,15 @@ def test_ablation_lines_are_those_that_made_the_figures(page, program, given, co
     runs = ALL_SERIES[f"ablations/{kind}_{Path(given['config']).stem}"]["runs"]
     varied = {"seed", "neuron", "alpha", "beta", "timesteps", "data_dir", given.get("key")}
     varied |= {"decays": {"per_channel", "membrane_bn"}, "timesteps": {"epochs"}}.get(kind, set())
+    if kind == "ingredients":
+        recipe = runpy.run_path(str(ROOT / given["config"]))["get_config"]()
+        varied |= {key for keys in ingredients.settings(recipe).values() for key in keys}
     asked = {k.removeprefix("config."): v for k, v in given.items() if k.startswith("config.")}
     asked.pop("data_dir", None)  # a place of one's own
     for run in runs:
         keys = found_in.keys_of(run)
         assert {k: v for k, v in keys.items() if k not in varied or k in asked} == asked, page
-    seeds = int(given.get("seeds", 3 if program in ("fig1a", "timesteps") else 5))
+    seeds = int(given.get("seeds", 3 if program in THREE else 5))
     assert {run["seed"] for run in runs} == set(range(seeds))
     assert count in ("", str(len(runs))), page
     names = {run["name"] for run in runs}
