@@ -6,6 +6,7 @@ docs/systems/systems.json which systems are stand-ins; ablations/system_table.py
 
 import functools
 import json
+import shlex
 from pathlib import Path
 from statistics import fmean
 
@@ -84,7 +85,7 @@ def command(series):
     own = [w for w in keys if not w.startswith("--config.seed=")]
     seeds = len({run["seed"] for run in series["runs"]})
     words = ["python -m ablations.systems --config", first[2], "--workdir runs/systems --seeds"]
-    return " ".join([*words, str(seeds), *own])
+    return " ".join([*words, str(seeds), *map(shlex.quote, own)])
 
 
 def host(name, series):

@@ -8,6 +8,7 @@ pictures beside the JSON, and the figures in README, recipes and docs (figures.p
 """
 
 import json
+import shlex
 import statistics
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def mean(runs, get):
 
 def command(run):
     """The command that repeats a run."""
-    return "python " + " ".join(run["command"]) + " --workdir runs/x"
+    return f"python {shlex.join(run['command'])} --workdir runs/x"
 
 
 def group_row(label, series, runs):

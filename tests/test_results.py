@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,9 @@ def test_differences_of_thin_series_are_said_to_be_thin(both, cells):
     rows += [run("T2-baseline", seed, 0.5) for seed in range(2)]
     text = "\n".join(results.differences({"ablations/fig2_x": series(*rows)}))
     assert f"| {cells} | jax 0.12.0 |" in text, text
+
+
+def test_a_shell_reads_the_commands_of_results_as_they_were_given():
+    run = {"command": ["train.py", "--config", "configs/x.py", "--config.augment=('crop', 'flip')"]}
+    words = ["python", *run["command"], "--workdir", "runs/x"]
+    assert shlex.split(results.command(run)) == words
