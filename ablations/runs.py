@@ -99,7 +99,7 @@ def series(given, rest, settings, keep_failed=False):
     shares = [cores()[i :: given.jobs] for i in range(given.jobs)]
     waiting = [task for task in tasks if not finished(*command_of(given, rest, *task))]
     print(announcement(given, len(settings), len(waiting)), flush=True)
-    started, timed = time.perf_counter(), None
+    started, times = time.perf_counter(), []
     with concurrent.futures.ThreadPoolExecutor(given.jobs) as pool:
         free = list(shares)  # a job takes cores and gives them back
 
@@ -124,20 +124,15 @@ def series(given, rest, settings, keep_failed=False):
             for number, (task, (done, seconds)) in enumerate(outcomes, 1):
                 records.append(done)
                 save(path, records)
+                times += [seconds] if task in waiting else []
+                left = len(waiting) - len(times)
+                told = f", about {duration(ahead(times, left, given.jobs))} left"
                 gave = done.get("failed") or f"{done['accuracy']:.2%}"
                 print(
-                    f"{number}/{len(tasks)}  {done['name']}, seed {done['seed']}: "
-                    f"{gave}  ({time.perf_counter() - started:.0f} s)",
+                    f"{number}/{len(tasks)}  {done['name']}, seed {done['seed']}: {gave}  "
+                    f"({time.perf_counter() - started:.0f} s{told if left and times else ''})",
                     flush=True,
                 )
-                if timed is None and task in waiting and len(waiting) > 1:
-                    timed, left = seconds, len(waiting) - 1
-                    rounds = -(-left // given.jobs)
-                    print(
-                        f"{left} more at the pace of the first, {duration(timed)}: about "
-                        f"{duration(rounds * timed)}; Ctrl-C stops, the same command goes on",
-                        flush=True,
-                    )
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in list(RUNNING):
@@ -171,8 +166,17 @@ def announcement(given, settings, waiting):
     return (
         f"{counted(total, 'run')} of {given.config}: {counted(settings, 'setting')} x "
         f"{counted(given.seeds, 'seed')}{done}, {pace}; "
-        f"{less} and --config.epochs=N make it less"
+        f"{less} and --config.epochs=N make it less; Ctrl-C stops, the same command goes on"
     )
+
+
+def ahead(times, left, jobs):
+    """Seconds that `left` runs take, `jobs` at a time, if they take as long as those before.
+
+    Settings differ, and a run that was killed goes on from its middle: the mean of all is said anew
+    after each run.
+    """
+    return -(-left // jobs) * sum(times) / max(1, len(times))
 
 
 def counted(number, word):

@@ -181,6 +181,11 @@ def test_every_piece_and_every_system_is_a_setting_of_its_own():
     assert len(every) - len(unfit) > 45, unfit
 
 
+def test_the_time_left_is_the_mean_of_the_runs_so_far():
+    assert runs.ahead([60.0], 3, jobs=1) == 180.0
+    assert runs.ahead([10.0, 50.0], 5, jobs=2) == 3 * 30.0  # the first went on from its middle
+
+
 @pytest.mark.slow
 def test_a_series_trains_compares_draws_and_goes_on(tmp_path):
     keys = ("--seeds", "2", "--config.model=tiny", "--config.epochs=2", "--config.timesteps=2")
@@ -188,7 +193,7 @@ def test_a_series_trains_compares_draws_and_goes_on(tmp_path):
     assert code == 0, out
     assert "decay_function=tanh - decay_function=sigmoid" in out and "not resolved" in out
     assert out.startswith("4 runs of configs/digits.py: 2 settings x 2 seeds, one after the other")
-    assert re.search(r"1/4 .*\n3 more at the pace of the first, \d:\d\d: about \d:\d\d;", out), out
+    assert re.findall(r"(\d)/4 .*\(\d+ s, about \d:\d\d left\)", out) == ["1", "2", "3"], out
     runs = json.loads((tmp_path / "results.json").read_text())["runs"]
     assert {(r["name"], r["seed"]) for r in runs} == {
         (f"decay_function={name}", seed) for name in ("tanh", "sigmoid") for seed in (0, 1)
@@ -203,7 +208,7 @@ def test_a_series_trains_compares_draws_and_goes_on(tmp_path):
     assert (tmp_path / "decay_function=tanh" / "seed0" / "eval.json").stat().st_mtime_ns == before
     again = json.loads((tmp_path / "results.json").read_text())["runs"]
     assert [r["accuracy"] for r in again] == [r["accuracy"] for r in runs]
-    assert "3 of them finished" in out and "at the pace" not in out
+    assert "3 of them finished" in out and " left)" not in out
 
 
 @pytest.mark.slow
