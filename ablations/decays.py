@@ -8,7 +8,9 @@ batch norm of membranes (with it alpha is inert, see docs/ablations/README.md) a
 timesteps, everything else the recipe's. Differences are from `dalif`, paired by seed.
 """
 
-from ablations.ranking import rank
+from statistics import median
+
+from ablations.ranking import rank, written
 from ablations.runs import arguments, series
 
 NEURONS = {
@@ -46,22 +48,27 @@ def families(records):
 def draw(records, path):
     """A panel a number of timesteps and norm: differences from DA-LIF with their intervals.
 
-    One of more than FAR points is written in its line instead.
+    One of more than FAR points from the middle one is written in its line instead, and so is what
+    failed.
     """
     from dalif_jax.analysis.figures import BLUE, panels
 
     found = families(records)
     figure, axes = panels(len(found), width=3.6, height=2.6, across=2)
     for axis, (t, norm, rows) in zip(axes, found, strict=True):
-        others = [row for row in rows if row.difference and row.difference.mean is not None]
+        others = [row for row in rows if row.difference]
+        gaps = [row.difference.mean for row in others if row.difference.mean is not None]
+        middle = median(gaps) if gaps else 0.0
         for place, row in enumerate(reversed(others)):
-            gap, half = 100 * row.difference.mean, 100 * row.difference.half
-            if abs(gap) > FAR:
-                axis.text(0.02, place, row.difference.text(unit=""), fontsize=8, va="center",
-                          transform=axis.get_yaxis_transform(),
-                          bbox={"facecolor": "white", "edgecolor": "none"})  # fmt: skip
+            found, failed = row.difference, len(row.failed)
+            told = f"{failed} of {failed + len(row.values)} runs failed" if failed else ""
+            if found.mean is None or abs(100 * (found.mean - middle)) > FAR:
+                written(axis, place, ", ".join(filter(None, (found.text(unit=""), told))))
                 continue
-            axis.errorbar(gap, place, xerr=half, fmt="o", color=BLUE, ms=5, capsize=2)
+            axis.errorbar(100 * found.mean, place, xerr=100 * found.half, fmt="o", color=BLUE,
+                          ms=5, capsize=2)  # fmt: skip
+            if failed:
+                written(axis, place, told)
         names = [row.name.rsplit("-", 1)[1] for row in reversed(others)]
         axis.set_yticks(range(len(others)), names)
         axis.set_ylim(-0.5, len(others) - 0.5)

@@ -73,12 +73,12 @@ def ranked(runs, rows):
     by, cells = by_name(runs), []
     for row in rows:
         if not row.values:
-            cells.append((row.name, "", "", f"failed: {row.reason}", "", ""))
+            cells.append((row.name, "", "", row.said(""), "", ""))
             continue
         of, found = by[row.name], row.difference
         cells.append((
             row.name, percent(row.values), found.text() if found else "",
-            row.verdict or "what is compared with", duration(fmean(r["seconds"] for r in of)),
+            row.said("what is compared with"), duration(fmean(r["seconds"] for r in of)),
             energies(of),
         ))  # fmt: skip
     return table(

@@ -115,22 +115,19 @@ def host(name, series):
 def columns(row, runs, timed):
     """A setting's row of a host's table; its time and memory on one machine, `timed`, alone."""
     if not runs:
-        return (titled(row.name), 0, "", "", "", f"failed: {row.reason}", *[""] * 5)
+        return (titled(row.name), 0, "", "", "", row.said(""), *[""] * 5)
     found = row.difference
     if found is None or found.low is None:
         said = "" if found is None or found.mean is None else f"{100 * found.mean:+z.2f}"
     else:
         said = f"{100 * found.mean:+z.2f} ({100 * found.low:+z.2f} to {100 * found.high:+z.2f})"
-    verdict = row.verdict or "baseline"
-    if row.failed:
-        verdict += f"; {len(row.failed)} failed: {row.reason}"
     here = [run for run in runs if run.get("machine") == timed]
     peaks = [run["peak_mb"] for run in here if run["peak_mb"]]
     rate = fmean(map(firing_rate, runs))
     return (
         titled(row.name), len(runs), percent([run["accuracy"] for run in runs]), said,
-        "" if row.corrected is None else f"{row.corrected:.2g}", verdict, f"{rate:.1%}",
-        energies(runs), f"{step_ms(here):.0f}" if here else "",
+        "" if row.corrected is None else f"{row.corrected:.2g}", row.said("baseline"),
+        f"{rate:.1%}", energies(runs), f"{step_ms(here):.0f}" if here else "",
         f"{fmean(peaks):.0f}" if peaks else "", f"{runs[0]['parameters']:,}",
     )  # fmt: skip
 

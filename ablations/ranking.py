@@ -6,6 +6,7 @@ verdict among all at LEVEL. A setting whose runs failed keeps its place in the t
 reason.
 """
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -43,8 +44,16 @@ class Row(NamedTuple):
 
     @property
     def reason(self):
-        """Why runs failed, each reason once; "" where none did."""
-        return "; ".join(sorted(set(self.failed)))
+        """Why runs failed, each reason once, whatever step or steps it names; "" where none did."""
+        kinds = {re.sub(r"s?[\d, ]+", " ", reason): reason for reason in reversed(self.failed)}
+        return "; ".join(sorted(kinds.values()))
+
+    def said(self, baseline):
+        """The verdict, `baseline` of what is compared with, then how many runs failed and why."""
+        if not self.values:
+            return f"failed: {self.reason}"
+        failed = f"; {len(self.failed)} failed: {self.reason}" if self.failed else ""
+        return (self.verdict or baseline) + failed
 
     def text(self, width=28):
         """A line of a table; `width`: of the names."""
@@ -107,9 +116,11 @@ def draw(rows, path):
     what they are compared with."""
     from dalif_jax.analysis.figures import BLUE, GREY, panels
 
-    shown = [row for row in rows if row.values]
-    figure, (axis,) = panels(1, width=6.0, height=1.0 + 0.32 * len(shown))
-    for place, row in enumerate(reversed(shown)):
+    figure, (axis,) = panels(1, width=6.0, height=1.0 + 0.32 * len(rows))
+    for place, row in enumerate(reversed(rows)):
+        if not row.values:
+            written(axis, place, "every run failed")
+            continue
         found, mean = row.difference, 100 * row.mean
         half = 100 * found.half if found else 0
         axis.plot([100 * value for value in row.values], [place] * len(row.values), ".",
@@ -119,6 +130,12 @@ def draw(rows, path):
         )
         if not found:
             axis.axvline(mean, color="0.6", lw=0.8, ls=":")
-    axis.set_yticks(range(len(shown)), [row.name for row in reversed(shown)])
+    axis.set_yticks(range(len(rows)), [row.name for row in reversed(rows)])
     axis.set(xlabel="test accuracy, last epoch (%)")
     figure.savefig(path)
+
+
+def written(axis, place, text):
+    """Words in a setting's line, for what has no point there."""
+    axis.text(0.02, place, text, fontsize=8, va="center", transform=axis.get_yaxis_transform(),
+              bbox={"facecolor": "white", "edgecolor": "none"})  # fmt: skip

@@ -183,3 +183,33 @@ def test_decays_are_compared_within_their_timesteps_and_norm(tmp_path):
     assert sum(line.startswith("| T8-mbn-") for line in lines) == 5
     decays.draw(runs, tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 5_000
+
+
+def test_runs_that_failed_stand_in_tables_and_pictures(tmp_path, monkeypatch):
+    """Each reason once, whatever step it names."""
+    late, early = (
+        f"loss not finite at {steps}, first in the loss" for steps in ("step 9", "steps 7, 8")
+    )
+    made = {"T8-dalif": [0.5, 0.6], "T8-lif": [late, 0.5], "T8-tied": [early, late]}
+    rows = {row.name: row for row in ranking.rank(records(**made), "T8-dalif")}
+    assert rows["T8-dalif"].said("baseline") == "baseline"
+    assert rows["T8-lif"].said("") == f"not enough seeds; 1 failed: {late}"
+    assert rows["T8-tied"].said("") == f"failed: {early}"
+    mixed = ranking.rank(records(a=[0.5] * 3, b=["refused", late, early]), "a")[1]
+    assert mixed.reason == f"{late}; refused"
+
+    runs = [
+        run if "failed" in run else
+        run | {"seconds": 60.0, "epochs": 2, "energy_uj": {"paper": 2.0, "exact": 1.0}}
+        for run in records(**made)
+    ]  # fmt: skip
+    lines = found.found_by("decays_x", {"runs": runs, "cpu": "x", "cores": 2, "jax": "1"})
+    assert any(line.startswith("| T8-lif | 50.00") and late in line for line in lines), lines
+    assert any(line.startswith("| T8-tied |  |  | failed: ") for line in lines), lines
+    words = []
+    monkeypatch.setattr(decays, "written", lambda axis, place, text: words.append(text))
+    decays.draw(runs, tmp_path / "x.png")
+    assert words == ["no runs to compare, 2 of 2 runs failed", "1 of 2 runs failed"]
+    monkeypatch.setattr(ranking, "written", lambda axis, place, text: words.append(text))
+    ranking.draw(list(rows.values()), tmp_path / "y.png")
+    assert words[2:] == ["every run failed"]
