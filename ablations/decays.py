@@ -63,7 +63,7 @@ def draw(records, path):
             found, failed = row.difference, len(row.failed)
             told = f"{failed} of {failed + len(row.values)} runs failed" if failed else ""
             if found.mean is None or abs(100 * (found.mean - middle)) > FAR:
-                written(axis, place, ", ".join(filter(None, (found.text(unit=""), told))))
+                written(axis, place, "\n".join(filter(None, (found.text(unit=""), told))))
                 continue
             axis.errorbar(100 * found.mean, place, xerr=100 * found.half, fmt="o", color=BLUE,
                           ms=5, capsize=2)  # fmt: skip

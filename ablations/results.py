@@ -21,6 +21,7 @@ from ablations.tables import (
     SAME,
     by_name,
     duration,
+    ended,
     energies,
     firing_rate,
     machine,
@@ -175,8 +176,9 @@ def reached(run, goal):
 
 def every_run(name, series):
     """A file's runs that ended, a row each, folded away; settings with a command each."""
-    lines = [f"<details><summary>docs/{name}.json: {len(series['runs'])} runs</summary>", ""]
-    series = {**series, "runs": [run for run in series["runs"] if "failed" not in run]}
+    total, series = len(series["runs"]), ended(series)
+    failed = f", {total - len(series['runs'])} of them failed" * (total > len(series["runs"]))
+    lines = [f"<details><summary>docs/{name}.json: {total} runs{failed}</summary>", ""]
     lines += table(
         ("setting", "seed", "commit", "last, %", "best, %", "time", "images/s", "uJ: paper / exact",
          "firing rate", "measured with"),
@@ -236,7 +238,7 @@ def page(all_series, published):
     """RESULTS.md as text."""
     count = sum(len(series["runs"]) for series in all_series.values())
     every, hosts = all_series, [name for name in all_series if name.startswith("hosts/")]
-    all_series = {name: series for name, series in every.items() if name not in hosts}
+    all_series = {name: ended(series) for name, series in every.items() if name not in hosts}
     pictures = [name for name in all_series if "fig3_" in name]
     lines = [
         "# Results", "",
@@ -279,8 +281,9 @@ def main():
         host_table.draw(hosts)
     published = json.loads((DOCS / "published.json").read_text())
     (DOCS.parent / "RESULTS.md").write_text(page(all_series, published))
-    curves(all_series, DOCS / "runs" / "curves.png")
-    minutes.draw(all_series, DOCS / "runs" / "minutes.png")
+    sound = {name: ended(series) for name, series in all_series.items()}
+    curves(sound, DOCS / "runs" / "curves.png")
+    minutes.draw(sound, DOCS / "runs" / "minutes.png")
     for name, series in all_series.items():
         if name.startswith("ablations/"):
             draw(name.removeprefix("ablations/"), series, DOCS / f"{name}.png")

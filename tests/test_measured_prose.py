@@ -276,10 +276,21 @@ def test_measured_figures_in_sentences_are_those_of_their_file(path, sentence, f
     assert re.search(rf"(?<![\d.,]){re.escape(said)}", text), f"{said!r}; the page: {shown}"
 
 
-def test_tied_under_a_membrane_norm_fell_apart_where_a_leak_ended_above_one():
+def test_what_leaks_do_under_a_membrane_norm():
     """As docs/ablations says of decays_digits_dvs."""
     series = json.loads((ROOT / "docs" / "ablations" / "decays_digits_dvs.json").read_text())
-    tied = [run for run in series["runs"] if run["name"].endswith("-mbn-tied")]
-    grows = [any(d["beta"][-1] > 1 for d in run["decays"].values()) for run in tied]
+    ended = [run for run in series["runs"] if "failed" not in run]
+
+    def leaks(name):
+        runs = [run for run in ended if run["name"].endswith(name)]
+        return runs, [[d["beta"][-1] for d in run["decays"].values()] for run in runs]
+
+    late, kept = leaks("T16-mbn-tied")
+    assert len(late) == 4 and sum(max(of) > 1.9 for of in kept) == 1
+    assert all(max(of) < 0.01 for of in kept if max(of) < 1)
+    tied, found = leaks("T8-mbn-tied")
+    grows = [max(of) > 1 for of in found]
     assert grows == [run["accuracy"] < 0.9 for run in tied]
     assert 0 < sum(grows) < len(tied)
+    layers, channels = (leaks(f"T16-mbn-{name}")[1] for name in ("dalif", "channels"))
+    assert min(map(min, layers)) > 0.85 and max(map(max, channels)) < 0.8

@@ -89,6 +89,10 @@ def test_ablation_lines_are_those_that_made_the_figures(page, program, given, co
             used = {name.split("-")[place].removeprefix("T") for name in names}
             every = {"steps": "1,2,4", "arms": "baseline,spatial,temporal,both,control"}
             assert used == set(given.get(flag, every[flag]).split(","))
+    if program == "decays":
+        assert {name[1:].split("-")[0] for name in names} == set(
+            given.get("steps", "8,16").split(",")
+        )
 
 
 def run(seed=0, accuracy=0.5, **keys):

@@ -209,7 +209,7 @@ def test_runs_that_failed_stand_in_tables_and_pictures(tmp_path, monkeypatch):
     words = []
     monkeypatch.setattr(decays, "written", lambda axis, place, text: words.append(text))
     decays.draw(runs, tmp_path / "x.png")
-    assert words == ["no runs to compare, 2 of 2 runs failed", "1 of 2 runs failed"]
+    assert words == ["no runs to compare\n2 of 2 runs failed", "1 of 2 runs failed"]
     monkeypatch.setattr(ranking, "written", lambda axis, place, text: words.append(text))
     ranking.draw(list(rows.values()), tmp_path / "y.png")
     assert words[2:] == ["every run failed"]

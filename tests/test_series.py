@@ -24,7 +24,7 @@ def test_a_series_says_how_much_it_is_before_it_starts(tmp_path):
     given = SimpleNamespace(config="configs/digits.py", seeds=5, jobs=1, parts=("arms", "steps"))
     assert runs.announcement(given, 15, 75) == (
         "75 runs of configs/digits.py: 15 settings x 5 seeds, one after the other; --seeds, "
-        "--arms, --steps and --config.epochs=N make it less"
+        "--arms, --steps and --config.epochs=N make it less; Ctrl-C stops, the same command goes on"
     )
     assert "5 seeds, 70 of them finished, one" in runs.announcement(given, 15, 5)
 
