@@ -60,13 +60,14 @@ def draw(records, path):
         gaps = [row.difference.mean for row in others if row.difference.mean is not None]
         middle = median(gaps) if gaps else 0.0
         for place, row in enumerate(reversed(others)):
-            found, failed = row.difference, len(row.failed)
+            gap, failed = row.difference, len(row.failed)
             told = f"{failed} of {failed + len(row.values)} runs failed" if failed else ""
-            if found.mean is None or abs(100 * (found.mean - middle)) > FAR:
-                written(axis, place, "\n".join(filter(None, (found.text(unit=""), told))))
+            if gap.mean is None or abs(100 * (gap.mean - middle)) > FAR:
+                written(axis, place, "\n".join(filter(None, (gap.text(unit=""), told))))
                 continue
-            axis.errorbar(100 * found.mean, place, xerr=100 * found.half, fmt="o", color=BLUE,
-                          ms=5, capsize=2)  # fmt: skip
+            axis.errorbar(
+                100 * gap.mean, place, xerr=100 * gap.half, fmt="o", color=BLUE, ms=5, capsize=2
+            )
             if failed:
                 written(axis, place, told)
         names = [row.name.rsplit("-", 1)[1] for row in reversed(others)]

@@ -45,7 +45,7 @@ def recipes(all_series):
     """{config: (name of the series, the series, its runs)}; of several the one in docs/runs."""
     found = {}
     for name in sorted(all_series, key=lambda name: name.startswith("runs/")):
-        runs = [run for run in ended(all_series[name])["runs"] if is_plain(run)]
+        runs = [run for run in ended(all_series[name]["runs"]) if is_plain(run)]
         for config in dict.fromkeys(Path(run["command"][2]).stem for run in runs):
             of = [run for run in runs if Path(run["command"][2]).stem == config]
             found[config] = (name, all_series[name], of)

@@ -11,6 +11,7 @@ from ablations.runs import counted
 from ablations.tables import (
     by_name,
     duration,
+    ended,
     energies,
     keys_of,
     machine,
@@ -27,8 +28,8 @@ def found_by(name, series):
     """What an ablation found, Markdown lines: verdicts, and what they were measured with."""
     runs = series["runs"]
     by = list(dict.fromkeys(run["name"] for run in runs))
-    ended = [run["epochs"] for run in runs if "failed" not in run]
-    least, most = min(ended), max(ended)
+    of = [run["epochs"] for run in ended(runs)]
+    least, most = min(of), max(of)
     epochs = f"{least} to {most}" if least < most else f"{most}"
     seeds = len({run["seed"] for run in runs})
     lines = [

@@ -5,6 +5,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from ablations.runs import counted
+from ablations.tables import ended
 
 DATASET = "cifar10"
 
@@ -39,7 +40,7 @@ def points(all_series):
         if not name.startswith("runs/"):
             continue
         by = {}
-        for run in series["runs"]:
+        for run in ended(series["runs"]):
             if run["dataset"] == DATASET and (run["device"] or "cpu").endswith("cpu"):
                 by.setdefault((Path(run["command"][2]).stem, run["timesteps"]), []).append(run)
         for (recipe, t), runs in by.items():

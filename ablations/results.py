@@ -89,7 +89,7 @@ def against_paper(all_series, published):
         ours = [
             {**run, "with": versions(series, [run])}
             for series in all_series.values()
-            for run in series["runs"]
+            for run in ended(series["runs"])
             if all(run[key] == row[key] for key in keys)
             and SAME.get(run["neuron"], run["neuron"]) == row["neuron"]
         ]
@@ -141,7 +141,7 @@ def speed_record(all_series):
     """
     rows = []
     for series in all_series.values():
-        of_kind = [r for r in series["runs"]
+        of_kind = [r for r in ended(series["runs"])
                    if (r["model"], r["dataset"]) == ("resnet20", "cifar10")]  # fmt: skip
         for runs in by_name(of_kind).values():
             for goal in (0.90, 0.93):
@@ -176,8 +176,8 @@ def reached(run, goal):
 
 def every_run(name, series):
     """A file's runs that ended, a row each, folded away; settings with a command each."""
-    total, series = len(series["runs"]), ended(series)
-    failed = f", {total - len(series['runs'])} of them failed" * (total > len(series["runs"]))
+    total, runs = len(series["runs"]), ended(series["runs"])
+    failed = f", {total - len(runs)} of them failed" if len(runs) < total else ""
     lines = [f"<details><summary>docs/{name}.json: {total} runs{failed}</summary>", ""]
     lines += table(
         ("setting", "seed", "commit", "last, %", "best, %", "time", "images/s", "uJ: paper / exact",
@@ -187,10 +187,10 @@ def every_run(name, series):
              f"{100 * r['best']:.2f}", duration(r["seconds"]), f"{r['images_per_second']:,.0f}",
              energies([r], 4),
              f"{firing_rate(r):.1%}", versions(series, [r]))
-            for r in series["runs"]
+            for r in runs
         ],
     )  # fmt: skip
-    commands = [command(runs[0]) for runs in by_name(series["runs"]).values()]
+    commands = [command(of[0]) for of in by_name(runs).values()]
     return [*lines, "", "```sh", *commands, "```", "", "</details>", ""]
 
 
@@ -238,7 +238,7 @@ def page(all_series, published):
     """RESULTS.md as text."""
     count = sum(len(series["runs"]) for series in all_series.values())
     every, hosts = all_series, [name for name in all_series if name.startswith("hosts/")]
-    all_series = {name: ended(series) for name, series in every.items() if name not in hosts}
+    all_series = {name: series for name, series in every.items() if name not in hosts}
     pictures = [name for name in all_series if "fig3_" in name]
     lines = [
         "# Results", "",
@@ -281,9 +281,8 @@ def main():
         host_table.draw(hosts)
     published = json.loads((DOCS / "published.json").read_text())
     (DOCS.parent / "RESULTS.md").write_text(page(all_series, published))
-    sound = {name: ended(series) for name, series in all_series.items()}
-    curves(sound, DOCS / "runs" / "curves.png")
-    minutes.draw(sound, DOCS / "runs" / "minutes.png")
+    curves(all_series, DOCS / "runs" / "curves.png")
+    minutes.draw(all_series, DOCS / "runs" / "minutes.png")
     for name, series in all_series.items():
         if name.startswith("ablations/"):
             draw(name.removeprefix("ablations/"), series, DOCS / f"{name}.png")

@@ -5,7 +5,7 @@ import numpy as np
 from ablations.ranking import rank
 from ablations.runs import counted
 from ablations.sweep import RECIPE
-from ablations.tables import by_name, keys_of, machine, percent, table, versions
+from ablations.tables import by_name, ended, keys_of, machine, percent, table, versions
 
 HEAD = ("test, mean (range), %", "difference, paired by seed", "p (Holm)", "verdict")
 SLANT = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
@@ -66,7 +66,7 @@ def page(series):
     told = {run["name"]: keys_of(run) for run in runs}
     common = [f"--config.{key}={value}" for key, value in told[names[0]].items()
               if key not in keys and key != "seed"]  # fmt: skip
-    ended = [run for run in runs if "failed" not in run] or runs[:1]
+    sound = ended(runs) or runs[:1]
     cells = []
     for row in rows:
         of = [told[row.name].get(key, "the recipe's") for key in keys]
@@ -84,7 +84,7 @@ def page(series):
         "",
         f"`{' '.join([runs[0]['command'][2], *common])}`: {counted(len(names), 'setting')} x "
         f"{counted(len({run['seed'] for run in runs}), 'seed')}, {versions(series)}, "
-        f"{machine(series, ended)}. Accuracy of the last epoch, best mean first; the reference is "
+        f"{machine(series, sound)}. Accuracy of the last epoch, best mean first; the reference is "
         f"`{names[0]}`; {corrected_for(rows)}. The best of many was chosen on this very test "
         "set: expect less of it on another.",
         "",

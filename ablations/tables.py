@@ -45,14 +45,14 @@ def one_machine(series, run):
 def by_name(runs):
     """{name of a setting: its runs that ended, over seeds}, in the order of the series."""
     found = {}
-    for run in ended({"runs": runs})["runs"]:
+    for run in ended(runs):
         found.setdefault(run["name"], []).append(run)
     return found
 
 
-def ended(series):
-    """A series without its runs that failed."""
-    return {**series, "runs": [run for run in series["runs"] if "failed" not in run]}
+def ended(runs):
+    """The runs that did not fail."""
+    return [run for run in runs if "failed" not in run]
 
 
 def keys_of(run):
