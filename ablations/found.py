@@ -5,7 +5,7 @@ The beginning of a file's name says which ablation it is of.
 
 from statistics import fmean
 
-from ablations import decays, fig1a, fig2, fig3, key, ranking
+from ablations import decays, fig1a, fig2, fig3, key, ranking, search
 from ablations.ranking import rank
 from ablations.runs import counted
 from ablations.tables import (
@@ -64,6 +64,8 @@ def found_by(name, series):
             lines += [f"T = {t}, membranes {'normed' if norm else 'as they are'}:", ""]
             lines += [*ranked(runs, rows), ""]
         lines.pop()
+    elif name.startswith("search"):
+        lines += search.page(runs)
     else:
         lines += [f"* {key.line(row)}" for row in key.compare(runs, by)]
     return lines
@@ -103,6 +105,8 @@ def draw(name, series, path):
         ranking.draw(rank(runs, by[0]), path)
     elif name.startswith("decays"):
         decays.draw(runs, path)
+    elif name.startswith("search"):
+        search.draw(runs, path)
     else:
         key.draw(runs, key.compare(runs, by), by, path)
 

@@ -10,31 +10,55 @@ def record(name, accuracy, held_out=None, seed=0):
     return {"name": name, "seed": seed, "accuracy": accuracy, "other_splits": others}
 
 
-def test_every_system_has_the_same_trials_around_its_own_rate():
-    found = search.settings(("lif", "diet"), 0.1)
-    assert len(found) == 2 * 9
+def test_every_system_has_as_many_trials_and_the_first_is_as_it_stands():
+    found = search.settings(("lif", "mpbn", "diet", "neuron-relu"), 0.1)
+    assert len(found) == 4 * search.TRIALS
+    first = {}
+    for name, keys in found.items():
+        first.setdefault(name.split(",")[0], (name, keys))
+    for system, (name, keys) in first.items():
+        stands = systems.settings()[system]
+        assert keys == {"learning_rate": 0.1, "surrogate": "rectangle"} | stands or (
+            system == "neuron-relu" and "surrogate" in keys
+        ), name
+        assert name.startswith(f"{system}, lr x 1")
     rates = {keys["learning_rate"] for name, keys in found.items() if name.startswith("lif")}
     assert rates == {0.0333, 0.1, 0.3}
-    own = found["diet, lr x 3, arctan"]
-    assert own["learning_rate"] == 0.015 and own["surrogate"] == "arctan"
-    assert own["optimizer"] == "amsgrad"
-    assert found["lif, lr x 1, rectangle"] == systems.settings()["lif"] | {"learning_rate": 0.1}
+    own = found["diet, lr x 3, bell"]
+    assert own["learning_rate"] == 0.015 and own["optimizer"] == "amsgrad"
+    tried = {name.split(", ")[2] for name in found if name.startswith("mpbn")}
+    assert tried == {"tanh", "rectangle", "triangle"}
+
+
+def test_without_a_surrogate_to_choose_the_rates_are_as_many():
+    relu = search.settings(("neuron-relu",), 0.1)
+    assert len(relu) == search.TRIALS
+    assert len({keys["learning_rate"] for keys in relu.values()}) == search.TRIALS
+    assert {keys["surrogate"] for keys in relu.values()} == {"rectangle"}
 
 
 def test_the_best_trial_is_of_the_mean_over_seeds_and_of_trials_that_ended():
-    records = [
-        record("lif, lr x 1, rectangle", 0.9, 0.7), record("lif, lr x 1, rectangle", 0.8, 0.6, 1),
-        record("lif, lr x 3, rectangle", 0.99, 0.9), record("lif, lr x 3, rectangle", None, seed=1),
-        record("lif, lr x 3, arctan", 0.84, 0.9), record("lif, lr x 3, arctan", 0.84, 0.9, 1),
-        record("tet, lr x 1, arctan", 0.95), record("diet, lr x 3, arctan", None),
-    ]  # fmt: skip
-    tet, lif, diet = search.best(records)
-    assert tet == search.Best("tet", "lr x 1, arctan", 0.95, None, 1)
-    assert lif[:2] == ("lif", "lr x 1, rectangle") and lif.trials == 2
-    assert round(lif.accuracy, 9) == 0.85 and round(lif.held_out, 9) == 0.65
-    assert diet == search.Best("diet", "", 0.0, None, 0)
-    assert search.page(records)[2:] == [
-        "| `tet` | lr x 1, arctan | 95.00 |  | 1 |",
-        "| `lif` | lr x 1, rectangle | 85.00 | 65.00 | 2 |",
-        "| `diet` | every trial failed |  |  | 0 |",
+    tet, lif, diet = search.best(RECORDS)
+    assert tet == search.Best("tet", "lr x 1, arctan", 0.95, None, 1, 0.95)
+    assert lif[:2] == ("lif", "lr x 3, arctan") and lif.trials == 2
+    assert round(lif.accuracy, 9) == 0.86 and round(lif.held_out, 9) == 0.65
+    assert round(lif.first, 9) == 0.85
+    assert diet == search.Best("diet", "", 0.0, None, 0, None)
+    assert search.page(RECORDS)[2:] == [
+        "| `tet` | 95.00 | lr x 1, arctan | 95.00 |  | 1 |",
+        "| `lif` | 85.00 | lr x 3, arctan | 86.00 | 65.00 | 2 |",
+        "| `diet` | failed | every trial failed |  |  | 0 |",
     ]
+
+
+def test_its_picture_is_drawn_where_trials_failed_too(tmp_path):
+    search.draw(RECORDS, tmp_path / "search.png")
+    assert (tmp_path / "search.png").stat().st_size > 5000
+
+
+RECORDS = [
+    record("lif, lr x 1, rectangle", 0.9, 0.7), record("lif, lr x 1, rectangle", 0.8, 0.6, 1),
+    record("lif, lr x 3, rectangle", 0.99, 0.9), record("lif, lr x 3, rectangle", None, seed=1),
+    record("lif, lr x 3, arctan", 0.87, 0.6), record("lif, lr x 3, arctan", 0.85, 0.7, 1),
+    record("tet, lr x 1, arctan", 0.95), record("diet, lr x 3, arctan", None),
+]  # fmt: skip
