@@ -1,4 +1,4 @@
-"""The part of docs/systems.md on what each piece and system gives under one recipe, and its figure.
+"""The part of docs/systems.md on what each piece and system gives under one recipe.
 
 Takes docs/hosts/*.json (results.json of `ablations.systems`, a file a host), and of
 docs/systems/systems.json which systems are stand-ins; ablations/system_table.py writes the page.
@@ -10,13 +10,16 @@ import shlex
 from pathlib import Path
 from statistics import fmean
 
+from scipy import stats
+
 from ablations import docstrings
-from ablations.ranking import rank
-from ablations.statistics import LEVEL, interval
-from ablations.systems import BASELINE, TABLES, kind_of
+from ablations.ranking import holm, rank
+from ablations.statistics import LEVEL, differences, interval
+from ablations.systems import BASELINE, TABLES, kind_of, settings
 from ablations.tables import (
     by_name,
     duration,
+    ended,
     energies,
     firing_rate,
     machine,
@@ -24,16 +27,10 @@ from ablations.tables import (
     table,
     versions,
 )
-from dalif_jax.analysis import figures
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 FOLDER = DOCS / "hosts"
 FIGURE = FOLDER / "accuracy_energy.png"
-COLOURS = {
-    "neuron": figures.BLUE, "norm": figures.ORANGE, "loss": figures.GREEN,
-    "surrogate": figures.PURPLE, "attention": "#56B4E9", "dalif": "#F0E442",
-    "system": figures.GREY, "baseline": "black",
-}  # fmt: skip
 
 HEAD = """
 ## Under one recipe
@@ -48,6 +45,12 @@ networks on small data for few epochs, which favour what learns fast: the system
 and all of them learned. A difference here is one of this scale.
 
 ![accuracy against energy]({figure})
+"""
+
+OWN = f"""### A paper's own constants, or the host's
+
+The system less its piece alone, points, paired by seed, with Student's 95 % interval; verdicts are
+below p = {LEVEL} after Holm's correction for all systems of the host.
 """
 
 
@@ -116,20 +119,26 @@ def columns(row, runs, timed):
     """A setting's row of a host's table; its time and memory on one machine, `timed`, alone."""
     if not runs:
         return (titled(row.name), 0, "", "", "", row.said(""), *[""] * 5)
-    found = row.difference
-    if found is None or found.low is None:
-        said = "" if found is None or found.mean is None else f"{100 * found.mean:+z.2f}"
-    else:
-        said = f"{100 * found.mean:+z.2f} ({100 * found.low:+z.2f} to {100 * found.high:+z.2f})"
     here = [run for run in runs if run.get("machine") == timed]
     peaks = [run["peak_mb"] for run in here if run["peak_mb"]]
     rate = fmean(map(firing_rate, runs))
     return (
-        titled(row.name), len(runs), percent([run["accuracy"] for run in runs]), said,
+        titled(row.name), len(runs), percent([run["accuracy"] for run in runs]),
+        points(row.difference),
         "" if row.corrected is None else f"{row.corrected:.2g}", row.said("baseline"),
         f"{rate:.1%}", energies(runs), f"{step_ms(here):.0f}" if here else "",
         f"{fmean(peaks):.0f}" if peaks else "", f"{runs[0]['parameters']:,}",
     )  # fmt: skip
+
+
+def points(found):
+    """An Interval in a cell; "" of none."""
+    if found is None or found.mean is None:
+        return ""
+    text = f"{100 * found.mean:+z.2f}"
+    if found.low is not None:
+        text += f" ({100 * found.low:+z.2f} to {100 * found.high:+z.2f})"
+    return text
 
 
 def step_ms(runs):
@@ -175,69 +184,41 @@ def contradictions(all_series):
     return lines
 
 
-def draw(all_series, path=FIGURE):
-    """Accuracy against energy, a panel a host; intervals of the difference from the baseline."""
-    fig, axes = figures.panels(len(all_series), width=7.0, height=5.0, across=2)
-    for axis, (name, series) in zip(axes, all_series.items(), strict=True):
-        by, rows = by_name(series["runs"]), rank(series["runs"], BASELINE)
-        rows = [row for row in rows if row.values]
-        base = next(row for row in rows if row.name == BASELINE)
-        # What fails to learn would press all others into a line.
-        low = max(min(100 * row.mean for row in rows) - 1, 100 * base.mean - 12)
-        shown = [row for row in rows if 100 * row.mean >= low]
-        points = {}
-        for row in shown:
-            points[row.name] = fmean(r["energy_uj"]["exact"] for r in by[row.name]), 100 * row.mean
-            colour, kind = COLOURS[kind_of(row.name)], kind_of(row.name)
-            half = (row.difference or interval(row.values)).half
-            axis.errorbar(
-                *points[row.name], yerr=100 * half,
-                ms=8 if kind == "baseline" else 5, fmt="D" if kind == "baseline" else "o",
-                color=colour, ecolor=colour, elinewidth=0.6, alpha=0.9, mec="0.3", mew=0.4,
-                zorder=4 if kind == "baseline" else 3,
-            )  # fmt: skip
-        axis.axhline(100 * base.mean, color="0.6", lw=0.8, ls=":")
-        high = max(y for _, y in points.values())
-        axis.set_ylim(low, min(100.5, high + (high - low) / 8))
-        axis.set(xlabel="energy of an image, exact rule (uJ)", ylabel="test accuracy (%)")
-        figures.log_axis(axis)
-        named = {BASELINE, "neuron-dalif", *(row.name for row in shown[:3])}
-        named |= {row.name for row in shown if row.verdict == "higher"}
-        label(axis, {marked(key, key): at for key, at in points.items() if key in named})
-        one, below = by[BASELINE][0], len(rows) - len(shown)
-        note = f"; {below} below the axis" if below else ""
-        axis.set_title(f"{name}, T = {one['timesteps']}{note}", fontsize=10)
-    marks = [
-        axes[0].plot([], [], "o", color=colour, mec="0.3", label=LABELS.get(kind, kind))[0]
-        for kind, colour in COLOURS.items()
-    ]
-    axes[0].legend(handles=marks, frameon=False, fontsize=8, loc="lower right")
-    fig.savefig(path)
+def own_constants(all_series):
+    """Each system less its piece alone under the host's constants, rows of a table.
+
+    A system of several pieces is compared with the one that has its name: its neuron, norm or loss.
+    """
+    rows, every = {}, settings()
+    for place, series in enumerate(all_series.values()):
+        runs = ended(series["runs"])
+        of = {name: differences(runs, name, piece) for name, piece in with_pieces()}
+        of = {name: values for name, values in of.items() if values}
+        found = {name: interval(values) for name, values in of.items()}
+        tested = [name for name in of if found[name].low is not None]
+        ps = dict(zip(tested, holm([stats.ttest_1samp(of[n], 0.0).pvalue for n in tested]),
+                      strict=True))  # fmt: skip
+        for name in of:
+            # Where there is an interval, the corrected p says.
+            chance = name in ps and ps[name] >= LEVEL
+            cells = rows.setdefault(name, [""] * len(all_series))
+            verdict = "not resolved" if chance else found[name].verdict
+            cells[place] = f"{points(found[name])}: {verdict}"
+    lines = []
+    for name, piece in with_pieces():
+        other = [f"{k}={v}" for k, v in every[name].items() if every[piece].get(k) != v]
+        if name in rows and other:
+            lines.append((titled(name), titled(piece), ", ".join(other), *rows[name]))
+    return lines
 
 
-def label(axis, points):
-    """Write names at their points, {name: (x, y)}, each below the one above it."""
-    from matplotlib.patheffects import withStroke
-
-    low, high = axis.get_ylim()
-    left, right = axis.get_xlim()
-    free = high
-    for name, (x, y) in sorted(points.items(), key=lambda item: -item[1][1]):
-        height = min(y, free)
-        free = height - (high - low) / 28
-        near_right = x > (left * right) ** 0.5
-        axis.annotate(
-            name, (x, y), xytext=(-9 if near_right else 9, (height - y) / (high - low) * 300),
-            fontsize=8, textcoords="offset points", ha="right" if near_right else "left",
-            va="center",
-            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "0.5"}, zorder=5,
-            path_effects=[withStroke(linewidth=2, foreground="white")],  # points lie behind
-        )  # fmt: skip
-
-
-LABELS = {
-    "baseline": "lif, the baseline", "system": "a paper's whole system", "dalif": "DA-LIF's options"
-}  # fmt: skip
+def with_pieces():
+    """(system, the setting that is its piece alone) of those that have one."""
+    for name in settings():
+        for kind in ("neuron", "norm", "loss"):
+            if kind_of(name) == "system" and name in TABLES[kind]:
+                yield name, f"{kind}-{name}"
+                break
 
 
 def page():
@@ -258,6 +239,8 @@ def page():
         ]  # fmt: skip
     else:
         lines += ["Nothing, resolved after correction.", ""]
+    if rows := own_constants(all_series):
+        lines += [OWN, *table(("system", "less", "what else it changes", *all_series), rows), ""]
     for name, series in all_series.items():
         lines += host(name, series)
     return lines

@@ -12,7 +12,7 @@ import shlex
 import statistics
 from pathlib import Path
 
-from ablations import host_table, minutes
+from ablations import host_figure, host_table, minutes
 from ablations.figures import documents, is_plain, recipes
 from ablations.found import draw
 from ablations.runs import counted
@@ -278,7 +278,7 @@ def page(all_series, published):
 def main():
     all_series = load()
     if hosts := host_table.load():
-        host_table.draw(hosts)
+        host_figure.draw(hosts, host_table.FIGURE)
     published = json.loads((DOCS / "published.json").read_text())
     (DOCS.parent / "RESULTS.md").write_text(page(all_series, published))
     curves(all_series, DOCS / "runs" / "curves.png")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ablations import host_table
+from ablations import host_figure, host_table
 from ablations.systems import settings
 
 
@@ -63,6 +63,25 @@ def test_ranks_over_hosts_are_of_what_ran_on_all(series):
     ]
 
 
+def test_a_papers_constants_against_the_hosts_are_paired_and_corrected(series):
+    rows = [run("tet", 0, 0.9), run("loss-tet", 0, 0.8)]
+    for seed, luck in enumerate((0.02, 0.05, 0.08, 0.05)):
+        for name in ("plif", "klif"):  # clear of 0 alone, not among three
+            rows += [run(name, seed, 0.5 + luck), run(f"neuron-{name}", seed, 0.5)]
+        rows += [
+            run("tdbn", seed, 0.5 + 1e-3 * seed), run("norm-tdbn", seed, 0.6),
+            run("bdett", seed, 0.5), run("neuron-bdett", seed, 0.5),  # has no constants of its own
+        ]  # fmt: skip
+    found = host_table.own_constants({"a": series, "b": {**series, "runs": rows}})
+    arctan, chance = "surrogate=arctan, detach_reset=True", "+5.00 (+1.10 to +8.90): not resolved"
+    assert found == [
+        ("`tdbn`", "`norm-tdbn`", "threshold=0.5", "", "-9.85 (-10.06 to -9.64): lower"),
+        ("`tet`", "`loss-tet`", "beta=0.5, surrogate=triangle", "", "+10.00: not enough seeds"),
+        ("`plif`", "`neuron-plif`", arctan, "", chance),
+        ("`klif`", "`neuron-klif`", arctan, "", chance),
+    ]
+
+
 def test_a_stand_in_is_called_one_and_nothing_else_is():
     called = {name for name in settings() if name in host_table.stand_ins()}
     assert called == {"neuron-imlif", "loss-recdis", "imlif", "recdis", "gradual"}
@@ -71,5 +90,5 @@ def test_a_stand_in_is_called_one_and_nothing_else_is():
 
 
 def test_the_figure_is_drawn_without_what_failed(series, tmp_path):
-    host_table.draw({"digits": series, "events": series}, tmp_path / "x.png")
+    host_figure.draw({"digits": series, "events": series}, tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 20_000
