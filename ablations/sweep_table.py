@@ -71,13 +71,12 @@ def page(series):
     for row in rows:
         of = [told[row.name].get(key, "the recipe's") for key in keys]
         found, p = row.difference, row.corrected
-        verdict = f"failed: {row.reason}" if row.reason else row.verdict
         cells.append((
             *(f"`{value}`" if key in told[row.name] else value
               for key, value in zip(keys, of, strict=True)),
             percent(row.values) if row.values else "",
             found.text() if found and row.values else "", "" if p is None else f"{p:.2g}",
-            "the reference" if row.name == names[0] and row.values else verdict,
+            row.said("the reference"),
         ))  # fmt: skip
     return [
         f"# {', '.join(f'`{key}`' for key in keys)}",

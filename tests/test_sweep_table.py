@@ -86,6 +86,20 @@ def test_the_page_is_of_the_results_alone():
     assert same.endswith("| 55.00 (50.00 to 60.00) | +0.00 points |  | identical |")
 
 
+def test_a_setting_that_failed_with_some_seeds_says_both():
+    found = sweep.grid(["timesteps=1,2,4"])
+
+    def accuracy(keys, seed):
+        steps = keys["timesteps"]
+        return "the loss is nan" if seed == 3 and steps != "1" else 0.5 + GAINS[steps][seed % 3]
+
+    runs = made(found.settings, accuracy, 4)
+    four, two, one = sweep_table.page({"cpu": "", "cores": 2, "jax": "0.12.0", "runs": runs})[6:]
+    assert four.endswith("| higher; 1 failed: the loss is nan |")
+    assert two.endswith("| not resolved; 1 failed: the loss is nan |")
+    assert one.endswith("| the reference |")
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("failing", [(), ("4",), ("1", "2", None)])
 @pytest.mark.parametrize(
