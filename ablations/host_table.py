@@ -169,25 +169,36 @@ def across(all_series):
 
 def contradictions(all_series):
     """What does worse than the plain neuron that it is published to improve on, a sentence each."""
-    lines = []
+    lines, whole = [], {piece: name for name, piece in with_pieces()}
     for name, series in all_series.items():
         by = by_name(series["runs"])
-        for row in rank(series["runs"], BASELINE):
-            kind = kind_of(row.name)
-            if row.verdict != "lower" or kind == "baseline":
+        rows = {row.name: row for row in rank(series["runs"], BASELINE)}
+        for row in rows.values():
+            if row.verdict != "lower" or kind_of(row.name) == "baseline":
                 continue
             one, found = by[row.name][0], row.difference
-            lines.append(
+            said = (
                 f"* {titled(row.name)} on {name} ({one['model']}, T = {one['timesteps']}, "
-                f"{one['epochs']} epochs, {found.seeds} seeds): {found.text()}."
+                f"{one['epochs']} epochs, {found.seeds} seeds): {found.text()}"
             )
+            rate, plain = (fmean(map(firing_rate, by[n])) for n in (row.name, BASELINE))
+            if rate < plain / 2:  # what hardly fires hardly learns
+                said += f"; neurons fire at {rate:.1%}, those of `{BASELINE}` at {plain:.1%}"
+            other = rows.get(whole.get(row.name))
+            if other and other.values:
+                said += (
+                    f"; with its paper's constants, {titled(other.name)}, "
+                    f"{other.difference.text()}, {other.verdict}"
+                )
+            lines.append(f"{said}.")
     return lines
 
 
 def own_constants(all_series):
     """Each system less its piece alone under the host's constants, rows of a table.
 
-    A system of several pieces is compared with the one that has its name: its neuron, norm or loss.
+    A system of several pieces is compared with the one that has its name: its neuron, norm, loss or
+    attention.
     """
     rows, every = {}, settings()
     for place, series in enumerate(all_series.values()):
@@ -215,7 +226,7 @@ def own_constants(all_series):
 def with_pieces():
     """(system, the setting that is its piece alone) of those that have one."""
     for name in settings():
-        for kind in ("neuron", "norm", "loss"):
+        for kind in ("neuron", "norm", "loss", "attention"):
             if kind_of(name) == "system" and name in TABLES[kind]:
                 yield name, f"{kind}-{name}"
                 break

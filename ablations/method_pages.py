@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ablations import docstrings as facts
 from ablations import host_table, network_table, system_table
-from ablations.systems import NARROW, PLAIN
+from ablations.systems import NARROW, PLAIN, WHOLE
 from ablations.tables import by_name, energy, percent, table
 from configs.digits import get_config as digits
 from configs.systems import SYSTEMS, told
@@ -161,7 +161,7 @@ def measured(kind, name):
         if setting in by:
             rows.append((f"`{setting}` on [{host}](../systems.md)", by[setting]))
     for where, by in {"the digits": committed().systems, **committed().hosts}.items():
-        for system, keys in SYSTEMS.items():
+        for system, keys in WHOLE.items():
             piece = keys.get(KEYS[kind], "dalif" if kind == "neuron" else None)
             if system in by and piece == name:
                 rows.append((f"system `{system}` on [{where}](../systems.md)", by[system]))

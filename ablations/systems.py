@@ -5,14 +5,16 @@
 The recipe is the host. On it `lif`, a plain leaky neuron, is the baseline; `neuron-plif`,
 `norm-tdbn`, `loss-tet`, `surrogate-tanh` or `attention-ta` changes one piece of it and nothing
 else; `plif`, `tdbn` or `tet` is the system with its paper's surrogate, threshold and learning rate
-(configs/systems.py). `results.json` in the workdir is what docs/systems.md is made from; a run that
-fails is a row with its reason.
+(configs/systems.py), `ta`, `ma` or `asa` an attention with the neuron of its paper's network
+(configs/event_systems.py). `results.json` in the workdir is what docs/systems.md is made from; a
+run that fails is a row with its reason.
 """
 
 from flax.traverse_util import flatten_dict
 
 from ablations.ranking import rank
 from ablations.runs import arguments, series
+from configs import event_systems
 from configs.systems import SYSTEMS
 from dalif_jax import attention, losses, neurons, norms, surrogates
 
@@ -30,6 +32,16 @@ PLAIN = {
 NARROW = {
     "attention-ta": {"attention_options.reduction": 2},
     "attention-ma": {"attention_options.time_reduction": 2},
+}
+# Papers have attention in networks of their own; the neurons of those, with their constants, fit a
+# host. PFA's stands behind its neurons, where the hosts' networks have none.
+OF_NETWORK = {"ta": "three_conv_ta", "ma": "three_conv_ma", "asa": "three_conv_asa"}
+RECIPE = (
+    "model", "model_options", "loss", "optimizer", "learning_rate", "weight_decay", "batch_size",
+)  # fmt: skip
+WHOLE = SYSTEMS | {
+    name: {key: v for key, v in event_systems.SYSTEMS[network].items() if key not in RECIPE}
+    for name, network in OF_NETWORK.items()
 }
 SAME = ("both",)  # another name of dalif, an arm of the paper's Fig. 2
 # The paper's own claims, each a step from neuron-dalif.
@@ -50,7 +62,7 @@ def settings():
                 out[key] = PLAIN | {kind: name} | NARROW.get(key, {})
     for name, keys in DALIF.items():
         out[name] = PLAIN | {"neuron": "dalif"} | keys
-    return out | {name: flatten_dict(keys, sep=".") for name, keys in SYSTEMS.items()}
+    return out | {name: flatten_dict(keys, sep=".") for name, keys in WHOLE.items()}
 
 
 def kind_of(name):

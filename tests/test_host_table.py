@@ -54,6 +54,21 @@ def test_what_does_worse_is_a_sentence_with_its_interval_and_scale(series):
     )
 
 
+def test_what_hardly_fires_says_so_and_what_its_papers_constants_give(series):
+    quiet = {"firing_rates": {"a": 0.01, "b": 0.03}}
+    for seed, luck in enumerate((0.90, 0.94, 0.92, 0.95)):
+        series["runs"] += [
+            run("attention-ma", seed, 0.1 + luck / 1e3, **quiet), run("ma", seed, luck + 0.01)
+        ]  # fmt: skip
+    lines = host_table.contradictions({"digits": series})
+    assert len(lines) == 2  # and neuron-klif
+    assert lines[1] == (
+        "* `attention-ma` on digits (mini, T = 4, 20 epochs, 4 seeds): -82.66 points, 95 % "
+        "interval -86.18 to -79.13; neurons fire at 2.0%, those of `lif` at 20.0%; with its paper's "
+        "constants, `ma`, +1.00 points, not enough spread."
+    )
+
+
 def test_ranks_over_hosts_are_of_what_ran_on_all(series):
     other = {**series, "runs": [r for r in series["runs"] if r["name"] != "norm-tdbn"]}
     rows = host_table.across({"digits": series, "events": other})[2:]
