@@ -64,8 +64,8 @@ def test_what_hardly_fires_says_so_and_what_its_papers_constants_give(series):
     assert len(lines) == 2  # and neuron-klif
     assert lines[1] == (
         "* `attention-ma` on digits (mini, T = 4, 20 epochs, 4 seeds): -82.66 points, 95 % "
-        "interval -86.18 to -79.13; neurons fire at 2.0%, those of `lif` at 20.0%; with its paper's "
-        "constants, `ma`, +1.00 points, not enough spread."
+        "interval -86.18 to -79.13; neurons fire at 2.0%, those of `lif` at 20.0%; with its "
+        "paper's constants, `ma`, +1.00 points, not enough spread."
     )
 
 
