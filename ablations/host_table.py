@@ -246,7 +246,9 @@ def page():
     if found:
         lines += [
             "Resolved after correction, at this scale. Where a paper has its piece above a plain "
-            "neuron, this host contradicts it.", "", *found, "",
+            "neuron, this host contradicts it; where the same piece keeps up with its paper's own "
+            "constants, the host's threshold or surrogate is what does not suit it.", "",
+            *found, "",
         ]  # fmt: skip
     else:
         lines += ["Nothing, resolved after correction.", ""]
