@@ -42,7 +42,9 @@ surrogate, threshold and learning rate; a stand-in has a formula of ours. Differ
 last epoch's test accuracy, paired by seed, with Student's 95 % interval; p is of their t-test,
 corrected by Holm for all settings of the host, and below {level} it is a verdict. These are small
 networks on small data for few epochs, which favour what learns fast: the systems above had more,
-and all of them learned. A difference here is one of this scale.
+and all of them learned. A difference here is one of this scale, and of one learning rate: places
+change where each has the
+[best of nine trials](ablations/README.md#systems-at-their-best-of-nine).
 
 ![accuracy against energy]({figure})
 """

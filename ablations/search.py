@@ -134,7 +134,7 @@ def draw(records, path):
     axis.set_yticks(places, [marked(row.name, row.name) for row in rows])
     axis.set(xlabel="accuracy, last epoch (%)")
     axis.set_ylim(-0.7, len(rows) - 0.3)
-    axis.legend(frameon=False, fontsize=8, loc="lower left")
+    axis.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncol=3)
     figure.savefig(path)
 
 

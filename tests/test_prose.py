@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations import figures, ingredients, results
+from ablations import figures, ingredients, results, search
 from ablations import found as found_in
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,12 +47,12 @@ def test_accuracies_a_recipe_names_are_measured_or_published(path):
 
 
 PROGRAMS = re.compile(
-    r"python -m ablations\.(fig1a|fig2|fig3|key|decays|timesteps|ingredients) "
+    r"python -m ablations\.(fig1a|fig2|fig3|key|decays|timesteps|ingredients|search) "
     r"(.*?)(?:  # (\d+) .*|`.*)?$",
     re.MULTILINE,
 )
 
-THREE = ("fig1a", "timesteps", "ingredients")  # seeds unless told
+SEEDS = {"fig1a": 3, "timesteps": 3, "ingredients": 3, "search": 1}  # unless told; of others 5
 
 
 def ablation_lines():
@@ -73,12 +73,15 @@ def test_ablation_lines_are_those_that_made_the_figures(page, program, given, co
     if kind == "ingredients":
         recipe = runpy.run_path(str(ROOT / given["config"]))["get_config"]()
         varied |= {key for keys in ingredients.settings(recipe).values() for key in keys}
+    if kind == "search":
+        searched = search.settings(given["systems"].split(","), 0.1)
+        varied |= {key for keys in searched.values() for key in keys}
     asked = {k.removeprefix("config."): v for k, v in given.items() if k.startswith("config.")}
     asked.pop("data_dir", None)  # a place of one's own
     for run in runs:
         keys = found_in.keys_of(run)
         assert {k: v for k, v in keys.items() if k not in varied or k in asked} == asked, page
-    seeds = int(given.get("seeds", 3 if program in THREE else 5))
+    seeds = int(given.get("seeds", SEEDS.get(program, 5)))
     assert {run["seed"] for run in runs} == set(range(seeds))
     assert count in ("", str(len(runs))), page
     names = {run["name"] for run in runs}
@@ -89,6 +92,8 @@ def test_ablation_lines_are_those_that_made_the_figures(page, program, given, co
             used = {name.split("-")[place].removeprefix("T") for name in names}
             every = {"steps": "1,2,4", "arms": "baseline,spatial,temporal,both,control"}
             assert used == set(given.get(flag, every[flag]).split(","))
+    if program == "search":
+        assert names == set(searched)
     if program == "decays":
         assert {name[1:].split("-")[0] for name in names} == set(
             given.get("steps", "8,16").split(",")

@@ -1,6 +1,8 @@
 """A search gives every system the same trials and takes its best, on made records."""
 
-from ablations import search, systems
+from statistics import correlation
+
+from ablations import results, search, systems
 
 
 def record(name, accuracy, held_out=None, seed=0):
@@ -54,6 +56,16 @@ def test_the_best_trial_is_of_the_mean_over_seeds_and_of_trials_that_ended():
 def test_its_picture_is_drawn_where_trials_failed_too(tmp_path):
     search.draw(RECORDS, tmp_path / "search.png")
     assert (tmp_path / "search.png").stat().st_size > 5000
+
+
+def test_what_the_page_says_of_the_committed_search_holds():
+    rows = search.best(results.load()["ablations/search_digits_dvs"]["runs"])
+    first, best, held_out = zip(*((r.first, r.accuracy, r.held_out) for r in rows), strict=True)
+    gains = [after - before for before, after in zip(first, best, strict=True)]
+    assert min(gains) > 0 and correlation(first, gains) < -0.7
+    assert max(best) - min(best) < (max(first) - min(first)) / 3
+    assert sum(row.trial.startswith("lr x 3") for row in rows) > 0.7 * len(rows)
+    assert correlation(best, held_out) < 0.5
 
 
 RECORDS = [
