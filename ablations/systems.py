@@ -5,8 +5,8 @@
 The recipe is the host. On it `lif`, a plain leaky neuron, is the baseline; `neuron-plif`,
 `norm-tdbn`, `loss-tet`, `surrogate-tanh` or `attention-ta` changes one piece of it and nothing
 else; `plif`, `tdbn` or `tet` is the system with its paper's surrogate, threshold and learning rate
-(configs/systems.py), `ta`, `ma` or `asa` an attention with the neuron of its paper's network
-(configs/event_systems.py). `results.json` in the workdir is what docs/systems.md is made from; a
+(configs/systems.py), `ta`, `ma`, `asa` or `pfa` an attention with the neuron of its paper's
+network (configs/event_systems.py). `results.json` in the workdir is what docs/systems.md is made from; a
 run that fails is a row with its reason.
 """
 
@@ -34,8 +34,10 @@ NARROW = {
     "attention-ma": {"attention_options.time_reduction": 2},
 }
 # Papers have attention in networks of their own; the neurons of those, with their constants, fit a
-# host. PFA's stands behind its neurons, where the hosts' networks have none.
-OF_NETWORK = {"ta": "three_conv_ta", "ma": "three_conv_ma", "asa": "three_conv_asa"}
+# host.
+OF_NETWORK = {
+    "ta": "three_conv_ta", "ma": "three_conv_ma", "asa": "three_conv_asa", "pfa": "pfa_vgg",
+}  # fmt: skip
 RECIPE = (
     "model", "model_options", "loss", "optimizer", "learning_rate", "weight_decay", "batch_size",
 )  # fmt: skip
@@ -43,6 +45,8 @@ WHOLE = SYSTEMS | {
     name: {key: v for key, v in event_systems.SYSTEMS[network].items() if key not in RECIPE}
     for name, network in OF_NETWORK.items()
 }
+# It acts on spikes, in front of each stage as in configs/table1/pfa_cifar10_r19.py.
+WHOLE["pfa"] |= {"model_options": {"stage_attention": True}}
 SAME = ("both",)  # another name of dalif, an arm of the paper's Fig. 2
 # The paper's own claims, each a step from neuron-dalif.
 DALIF = {
