@@ -6,8 +6,8 @@ The recipe is the host. On it `lif`, a plain leaky neuron, is the baseline; `neu
 `norm-tdbn`, `loss-tet`, `surrogate-tanh` or `attention-ta` changes one piece of it and nothing
 else; `plif`, `tdbn` or `tet` is the system with its paper's surrogate, threshold and learning rate
 (configs/systems.py), `ta`, `ma`, `asa` or `pfa` an attention with the neuron of its paper's
-network (configs/event_systems.py). `results.json` in the workdir is what docs/systems.md is made from; a
-run that fails is a row with its reason.
+network (configs/event_systems.py). `results.json` in the workdir is what docs/systems.md is made
+from; a run that fails is a row with its reason.
 """
 
 from flax.traverse_util import flatten_dict
