@@ -10,11 +10,9 @@ import shlex
 from pathlib import Path
 from statistics import fmean
 
-from scipy import stats
-
 from ablations import docstrings
-from ablations.ranking import holm, rank
-from ablations.statistics import LEVEL, differences, interval
+from ablations.ranking import compared, rank, verdict
+from ablations.statistics import LEVEL, differences
 from ablations.systems import BASELINE, TABLES, kind_of, settings
 from ablations.tables import (
     by_name,
@@ -206,17 +204,10 @@ def own_constants(all_series):
     for place, series in enumerate(all_series.values()):
         runs = ended(series["runs"])
         of = {name: differences(runs, name, piece) for name, piece in with_pieces()}
-        of = {name: values for name, values in of.items() if values}
-        found = {name: interval(values) for name, values in of.items()}
-        tested = [name for name in of if found[name].low is not None]
-        ps = dict(zip(tested, holm([stats.ttest_1samp(of[n], 0.0).pvalue for n in tested]),
-                      strict=True))  # fmt: skip
-        for name in of:
-            # Where there is an interval, the corrected p says.
-            chance = name in ps and ps[name] >= LEVEL
+        found = compared({name: values for name, values in of.items() if values})
+        for name, (difference, _, corrected) in found.items():
             cells = rows.setdefault(name, [""] * len(all_series))
-            verdict = "not resolved" if chance else found[name].verdict
-            cells[place] = f"{points(found[name])}: {verdict}"
+            cells[place] = f"{points(difference)}: {verdict(difference, corrected)}"
     lines = []
     for name, piece in with_pieces():
         other = [f"{k}={v}" for k, v in every[name].items() if every[piece].get(k) != v]

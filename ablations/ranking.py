@@ -36,11 +36,7 @@ class Row(NamedTuple):
             return "failed"
         if self.difference is None:
             return ""
-        if self.corrected is None:
-            return self.difference.verdict
-        if self.corrected >= LEVEL:
-            return "not resolved"
-        return "higher" if self.difference.mean > 0 else "lower"
+        return verdict(self.difference, self.corrected)
 
     @property
     def reason(self):
@@ -78,6 +74,31 @@ def holm(ps):
     return out
 
 
+def verdict(difference, corrected):
+    """Of an Interval and its corrected p, which says where there is one."""
+    if corrected is None:
+        return difference.verdict
+    if corrected >= LEVEL:
+        return "not resolved"
+    return "higher" if difference.mean > 0 else "lower"
+
+
+def compared(samples):
+    """{name: (Interval, p, p corrected by Holm among all)}; None for a p that does not exist.
+
+    Args:
+      samples: {name: differences, a number a seed}.
+    """
+    found = {name: interval(values) for name, values in samples.items()}
+    ps = {
+        name: float(stats.ttest_1samp(samples[name], 0.0).pvalue)
+        for name, difference in found.items()
+        if difference.low is not None
+    }
+    corrected = dict(zip(ps, map(float, holm(list(ps.values()))), strict=True))
+    return {name: (found[name], ps.get(name), corrected.get(name)) for name in samples}
+
+
 def rank(records, baseline, key="accuracy"):
     """Rows of every setting of a series, best mean first, failed ones last.
 
@@ -94,20 +115,15 @@ def rank(records, baseline, key="accuracy"):
     if baseline not in by_name:
         raise ValueError(f"no run of the baseline {baseline!r}; there are: {', '.join(by_name)}")
     all_ended = [record for record in records if "failed" not in record]
+    against = compared({
+        name: differences(all_ended, name, baseline, key) for name in by_name if name != baseline
+    })  # fmt: skip
     rows = []
     for name, runs in by_name.items():
         ended = {seed: runs[seed][key] for seed in sorted(runs) if "failed" not in runs[seed]}
         failed = tuple(runs[seed]["failed"] for seed in sorted(runs) if "failed" in runs[seed])
-        difference = p = None
-        if name != baseline:
-            shared = differences(all_ended, name, baseline, key)
-            difference = interval(shared)
-            if difference.low is not None:
-                p = float(stats.ttest_1samp(shared, 0.0).pvalue)
-        rows.append(Row(name, tuple(ended.values()), difference, p, None, failed))
-    tested = [i for i, row in enumerate(rows) if row.p is not None]
-    for i, corrected in zip(tested, holm([rows[i].p for i in tested]), strict=True):
-        rows[i] = rows[i]._replace(corrected=float(corrected))
+        difference, p, corrected = against.get(name, (None, None, None))
+        rows.append(Row(name, tuple(ended.values()), difference, p, corrected, failed))
     return sorted(rows, key=lambda row: (not row.values, -(row.mean or 0.0), row.name))
 
 
