@@ -5,7 +5,7 @@ Takes docs/hosts/*.json as host_table.py does; `python -m ablations.results` dra
 
 from statistics import fmean
 
-from ablations.host_table import marked
+from ablations.host_table import marked, with_most
 from ablations.ranking import rank
 from ablations.statistics import interval
 from ablations.systems import BASELINE, kind_of
@@ -23,7 +23,9 @@ LABELS = {
 
 
 def draw(all_series, path):
-    """Accuracy against energy, a panel a host; intervals of the difference from the baseline."""
+    """Accuracy against energy, a panel for each host of most settings; intervals of the difference
+    from the baseline."""
+    all_series = with_most(all_series)
     fig, axes = figures.panels(len(all_series), width=7.0, height=5.0, across=2)
     for axis, (name, series) in zip(axes, all_series.items(), strict=True):
         by, rows = by_name(series["runs"]), rank(series["runs"], BASELINE)

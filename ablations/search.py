@@ -20,6 +20,7 @@ from ablations.runs import arguments, series
 from ablations.tables import table
 from configs.base import get_config as base
 from dalif_jax import neurons
+from dalif_jax.settings.pieces import neuron_options
 
 FACTORS = (1.0, 0.333, 3.0)
 # As many where there is no surrogate to choose, from a ninth to nine times.
@@ -58,10 +59,11 @@ def settings(names, learning_rate):
 def trials(keys, learning_rate):
     """(words, {key: value}) of each trial of a setting, `keys`."""
     plain = base()
-    own, neuron = (keys.get(key, plain[key]) for key in ("surrogate", "neuron"))
+    plain.update_from_flattened_dict(keys)
+    own = plain.surrogate
     rate = keys.get("learning_rate", learning_rate)
     rates = [(f"lr x {factor:g}", float(f"{factor * rate:g}")) for factor in FINE]
-    if neurons.refusal(neurons.options(neuron), "surrogate"):
+    if neurons.refusal(neuron_options(plain), "surrogate"):
         return [(words, {"learning_rate": value}) for words, value in rates]
     others = [surrogate for surrogate in SURROGATES if surrogate != own]
     return [

@@ -33,13 +33,28 @@ def versions(series, runs=None):
 
 
 def machine(series, runs):
-    """What runs were trained on; those that do not say so were trained on the machine's cores."""
-    return " and ".join(dict.fromkeys(one_machine(series, run) for run in runs))
+    """What runs were trained on; those that do not say so were trained on the machine's cores.
+
+    Processors of one name and of several kinds are told apart: each rounds in its own way.
+    """
+    kinds = {}
+    for run in runs:
+        name, kind = one_machine(series, run)
+        kinds.setdefault(name, {})[kind] = None  # a set in the order of the runs
+
+    def told(of):
+        return f" ({' and '.join(kind or 'kind not noted' for kind in of)})" if len(of) > 1 else ""
+
+    return " and ".join(name + told(of) for name, of in kinds.items())
 
 
 def one_machine(series, run):
-    kind, head = run.get("device") or "1 x cpu", run.get("machine", series)
-    return f"{head['cpu']}, {head['cores']} cores" if kind.endswith("cpu") else kind
+    """(name, kind) of what a run was trained on."""
+    device, head = run.get("device") or "1 x cpu", run.get("machine", series)
+    if not device.endswith("cpu"):
+        return device, ""
+    family, _, model = head.get("cpu_kind", "").partition(" ")
+    return f"{head['cpu']}, {head['cores']} cores", family and f"family {family} model {model}"
 
 
 def by_name(runs):

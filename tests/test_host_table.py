@@ -78,6 +78,15 @@ def test_ranks_over_hosts_are_of_what_ran_on_all(series):
     ]
 
 
+def test_a_host_of_a_few_settings_has_a_table_and_no_part_in_the_ranks(series, monkeypatch):
+    few = {**series, "runs": [r for r in series["runs"] if r["name"] == "lif"]}
+    every = {"digits": series, "events": series, "few": few}
+    assert list(host_table.with_most(every)) == ["digits", "events"]
+    monkeypatch.setattr(host_table, "load", lambda: every)
+    page = host_table.page()
+    assert "### few" in page and "| setting | rank, mean (range) | digits | events |" in page
+
+
 def test_a_papers_constants_against_the_hosts_are_paired_and_corrected(series):
     rows = [run("tet", 0, 0.9), run("loss-tet", 0, 0.8)]
     for seed, luck in enumerate((0.02, 0.05, 0.08, 0.05)):

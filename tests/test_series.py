@@ -119,6 +119,20 @@ def test_a_file_of_records_says_of_each_where_it_was_trained(tmp_path):
     assert tables.versions({"runs": [here]}) == "version not noted"
 
 
+def test_processors_of_one_name_are_told_apart_where_they_differ():
+    def on(**keys):
+        return {"machine": {"cpu": "some CPU", "cores": 2, **keys}}
+
+    new, old, unknown = on(cpu_kind="26 2"), on(cpu_kind="25 1"), on()
+    gpu = {**new, "device": "1 x gpu"}
+    assert tables.machine({}, [new, new]) == "some CPU, 2 cores"
+    assert tables.machine({}, [unknown]) == "some CPU, 2 cores"
+    assert tables.machine({}, [new, old, gpu]) == (
+        "some CPU, 2 cores (family 26 model 2 and family 25 model 1) and 1 x gpu"
+    )
+    assert tables.machine({}, [old, unknown]).endswith("(family 25 model 1 and kind not noted)")
+
+
 def test_a_series_goes_on_from_records_of_other_files():
     """Each run once, the first that ended; one that failed is tried again; others are kept."""
     first = [made(TANH, 0), made(SIGMOID, 0, failed="lost"), made("other", 0)]

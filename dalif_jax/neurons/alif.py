@@ -79,5 +79,8 @@ NEURON = Neuron(
     state=lambda options, x: State(zeros(x), zeros(x) + options.threshold, zeros(x), zeros(x)),
     membrane=lambda options, params, state: (state.membrane, state.threshold),
     title="[ALIF](https://arxiv.org/abs/1803.09574)",
-    refuses={"nir": "its threshold moves"},
+    refuses={
+        "nir": "its threshold moves",
+        "detach_reset": "the gradient flows through its reset, as in the paper",
+    },
 )

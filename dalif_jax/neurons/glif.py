@@ -132,5 +132,6 @@ NEURON = Neuron(
         "stream": "it has a gain for each of its T timesteps, and none for what comes after",
         "threshold": "it learns one, which starts at neuron_options.v",
         "nir": "its reset and its gain for each timestep have no form there",
+        "detach_reset": "the gradient flows through its resets, which it learns",
     },
 )  # fmt: skip

@@ -45,6 +45,13 @@ def neuron(decays, **about):
     return Neuron(step, state=initial_state, membrane=membrane, decays=decays, **about)
 
 
+def unfelt(options):
+    """Why a surrogate is nothing to a neuron whose spike is not sent; "" where it is something."""
+    if options.detach_reset:
+        return "its spike only resets it, and with detach_reset no gradient goes through that"
+    return ""
+
+
 @dataclass(frozen=True)
 class FixedLeak(Options):
     """Options of neurons whose membrane keeps a fixed share."""

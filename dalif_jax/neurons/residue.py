@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from dalif_jax.neurons.linear import FixedLeak, State, initial_state, membrane, reset
+from dalif_jax.neurons.linear import FixedLeak, State, initial_state, membrane, reset, unfelt
 from dalif_jax.neurons.piece import Neuron, fire
 
 
@@ -75,6 +75,8 @@ ANALOG = Neuron(
     state=initial_state,
     membrane=membrane,
     title="[TA-SNN](https://arxiv.org/abs/2107.11711)'s cell, analog",
-    refuses={"nir": "it sends real numbers"},
+    refuses={
+        "nir": "it sends real numbers", "surrogate": unfelt, "surrogate_width": unfelt,
+    },
     levels=0,
-)
+)  # fmt: skip

@@ -31,8 +31,15 @@ def _told_of(key, more=lambda config: True, why=""):
     return does, f"the neuron has no {key} of its own{why}"
 
 
-def _takes(config, key):
-    return not refusal(neuron_options(config), key)
+def _refused(config, key):
+    """Why the neuron does nothing with a key; "" where it does."""
+    why = refusal(neuron_options(config), key)
+    return why and f"neuron={config.neuron}: {why}"
+
+
+def _asked(key):
+    """Of a key that a neuron may refuse: whether this one takes it, and its own reason."""
+    return lambda config, _: not _refused(config, key), lambda config: _refused(config, key)
 
 
 def _norm_takes(config, key):
@@ -51,25 +58,22 @@ def _scans(config):
 _GIVEN = ", or both decays are given as they are"
 _EVENTS = (lambda c, _: spec_of(c).events, "the data set holds images, not events")
 _GPU = ("gpu", "cuda", "rocm")
-# Key: whether it does anything (config, platform), and why not where it does not.
+# Key: whether it does anything (config, platform), and why not where it does not: words, or config
+# -> words.
 EFFECTS = {
     **{key: _told_of(key) for key in ("alpha", "beta", "learn_alpha", "learn_beta")},
     **{key: _told_of(key, _starts, _GIVEN) for key in ("decay_init", "decay_function")},
     "per_channel": _told_of("per_channel", _learns, ", or learns nothing"),
     "threshold": (
-        lambda c, _: _takes(c, "threshold") or _norm_takes(c, "threshold"),
-        "the neuron has its own, see neuron_options",
+        lambda c, _: not _refused(c, "threshold") or _norm_takes(c, "threshold"),
+        lambda c: _refused(c, "threshold"),
     ),
-    "surrogate": (lambda c, _: _takes(c, "surrogate"), "the neuron has a gradient of its own"),
-    **{
-        key: (
-            lambda c, _: _takes(c, "surrogate_width"), "the neuron says how wide its surrogate is"
-        )
-        for key in ("surrogate_width", "surrogate_width_end")
-    },
+    "surrogate": _asked("surrogate"),
+    "surrogate_width": _asked("surrogate_width"),
+    "surrogate_width_end": _asked("surrogate_width"),
     "detach_reset": (
-        lambda c, _: c.timesteps > 1 and _takes(c, "detach_reset"),
-        "with one timestep nothing follows a reset, and some neurons have none to detach",
+        lambda c, _: c.timesteps > 1 and not _refused(c, "detach_reset"),
+        lambda c: _refused(c, "detach_reset") or "with one timestep nothing follows a reset",
     ),
     "membrane_bn_elementwise": (lambda c, _: c.membrane_bn, "membranes are not normed"),
     "fused": (lambda c, _: not c.membrane_bn, "with membrane_bn the neuron is always a scan"),
@@ -139,4 +143,5 @@ def without_effect(config, platform):
     for key, default in base_config().items():
         does, reason = EFFECTS.get(key, (None, None))
         if does and config[key] != default and not does(config, platform):
-            yield f"{key}={config[key]} has no effect: {reason}"
+            why = reason(config) if callable(reason) else reason
+            yield f"{key}={config[key]} has no effect: {why}"
