@@ -4,7 +4,7 @@
 
 One recipe for all favours what its learning rate and surrogate suit. Here each setting of
 `ablations.systems` is trained as it stands, with a third and three times its learning rate, and
-each of these with two further surrogates; a neuron with a gradient of its own has nine learning
+each of these with two further surrogates; a neuron that takes no surrogate has nine learning
 rates instead. The trial that is best on the test set is taken, and where the data has a further
 split (`unseen_writers` of the digits), what it gives there is beside it: that split has chosen
 nothing.

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from dalif_jax.neurons.linear import State, initial_state, membrane, reset, unfelt
+from dalif_jax.neurons.linear import SENDS_MEMBRANE, State, initial_state, membrane, reset
 from dalif_jax.neurons.piece import Neuron, Number, Options, fire
 
 
@@ -61,8 +61,6 @@ NEURON = Neuron(
     shown=lambda options, params: {"leak": jax.nn.sigmoid(params["d"])},
     meanings={"leak": "kept of the membrane"},
     title="[LIAF](https://arxiv.org/abs/2011.06176)",
-    refuses={
-        "nir": "it sends real numbers", "surrogate": unfelt, "surrogate_width": unfelt,
-    },
+    refuses=SENDS_MEMBRANE,
     levels=0,
-)  # fmt: skip
+)

@@ -45,11 +45,17 @@ def neuron(decays, **about):
     return Neuron(step, state=initial_state, membrane=membrane, decays=decays, **about)
 
 
-def unfelt(options):
+def _unfelt(options):
     """Why a surrogate is nothing to a neuron whose spike is not sent; "" where it is something."""
     if options.detach_reset:
         return "its spike only resets it, and with detach_reset no gradient goes through that"
     return ""
+
+
+# What a neuron refuses that sends its membrane, rectified, and only resets by its spike.
+SENDS_MEMBRANE = {
+    "nir": "it sends real numbers", "surrogate": _unfelt, "surrogate_width": _unfelt,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

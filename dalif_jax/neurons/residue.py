@@ -24,7 +24,14 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from dalif_jax.neurons.linear import FixedLeak, State, initial_state, membrane, reset, unfelt
+from dalif_jax.neurons.linear import (
+    SENDS_MEMBRANE,
+    FixedLeak,
+    State,
+    initial_state,
+    membrane,
+    reset,
+)
 from dalif_jax.neurons.piece import Neuron, fire
 
 
@@ -75,8 +82,6 @@ ANALOG = Neuron(
     state=initial_state,
     membrane=membrane,
     title="[TA-SNN](https://arxiv.org/abs/2107.11711)'s cell, analog",
-    refuses={
-        "nir": "it sends real numbers", "surrogate": unfelt, "surrogate_width": unfelt,
-    },
+    refuses=SENDS_MEMBRANE,
     levels=0,
-)  # fmt: skip
+)
