@@ -3,6 +3,7 @@
 import pytest
 
 from ablations import host_figure, host_table
+from ablations.ranking import rank
 from ablations.systems import settings
 
 
@@ -36,7 +37,9 @@ def test_a_hosts_table_is_ranked_and_says_what_failed(series):
     text = "\n".join(host_table.host("digits", series))
     assert (
         "`python -m ablations.systems --config configs/digits.py --workdir runs/systems --seeds 4 "
-        "--config.epochs=20`: 16 runs, mini on digits, T = 4, 20 epochs, 287 test images" in text
+        "--systems lif,norm-tdbn,neuron-klif,diet --config.epochs=20`: 16 runs of 4 of the "
+        f"{len(settings())} settings, mini on digits, T = 4, 20 epochs, 287 test examples (one is "
+        "0.35 %)" in text
     )
     assert "1 settings with runs that failed" in text
     rows = [line for line in text.splitlines() if line.startswith("| `")]
@@ -44,6 +47,15 @@ def test_a_hosts_table_is_ranked_and_says_what_failed(series):
     assert "| +2.03 (+1.99 to +2.07) |" in rows[0] and "| higher | 20.0% | 3 / 4 | 100 |" in rows[0]
     assert "| baseline |" in rows[1] and "| lower |" in rows[2]
     assert "failed: the loss is nan \\| at step 3" in rows[3]
+
+
+def test_a_hosts_command_names_settings_where_they_are_a_part(series):
+    part = {**series, "runs": [run(name, 0, 0.9) for name in ("lif", "plif")]}
+    assert "--seeds 1 --systems lif,plif --config.epochs=20" in host_table.command(part)
+    names = [name for name in settings() if name not in ("plif", "tdbn")]
+    most = {**series, "runs": [run(name, 0, 0.9) for name in names]}
+    assert "--systems" not in host_table.command(most)
+    assert f": {len(settings()) - 2} runs, mini" in "".join(host_table.host("digits", most))
 
 
 def test_what_does_worse_is_a_sentence_with_its_interval_and_scale(series):
@@ -85,6 +97,18 @@ def test_a_host_of_a_few_settings_has_a_table_and_no_part_in_the_ranks(series, m
     monkeypatch.setattr(host_table, "load", lambda: every)
     page = host_table.page()
     assert "### few" in page and "| setting | rank, mean (range) | digits | events |" in page
+
+
+def test_what_the_page_says_of_real_recordings():
+    every = host_table.load()
+    leaders = [row.split("`")[1] for row in host_table.across(host_table.with_most(every))[2:6]]
+    rows = {row.name: row for row in rank(every["nmnist"]["runs"], "lif")}
+    assert set(rows) == {"lif", *leaders, "neuron-dalif"}
+    assert all(rows[name].mean > rows["lif"].mean for name in leaders)
+    assert {row.verdict for row in rows.values() if row.difference} == {"not resolved"}
+    assert {
+        (run["examples"], len(rows[run["name"]].values)) for run in every["nmnist"]["runs"]
+    } == {(100, 3)}
 
 
 def test_a_papers_constants_against_the_hosts_are_paired_and_corrected(series):
