@@ -98,10 +98,14 @@ def part(series):
 def command(series):
     """What trains the series of a host."""
     first, *others = [run["command"] for run in series["runs"]]
-    common = [word for word in first if all(word in other for other in others)]
-    keys = [word for word in common if word.startswith("--config.")]
-    # With one seed or setting alone its own keys are common too.
-    own = [w for w in keys if not w.startswith("--config.seed=")]
+    keys = settings().get(series["runs"][0]["name"], {})
+    # What few settings or one seed have in common is theirs, and no key of the series.
+    theirs = {f"--config.{key}={value}" for key, value in keys.items()}
+    own = [
+        word for word in first
+        if word.startswith("--config.") and all(word in other for other in others)
+        and word not in theirs and not word.startswith("--config.seed=")
+    ]  # fmt: skip
     seeds = len({run["seed"] for run in series["runs"]})
     names = part(series)
     only = ["--systems", ",".join(names)] if names else []

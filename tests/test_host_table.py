@@ -52,6 +52,11 @@ def test_a_hosts_table_is_ranked_and_says_what_failed(series):
 def test_a_hosts_command_names_settings_where_they_are_a_part(series):
     part = {**series, "runs": [run(name, 0, 0.9) for name in ("lif", "plif")]}
     assert "--seeds 1 --systems lif,plif --config.epochs=20" in host_table.command(part)
+    for of in part["runs"]:
+        of["command"] = [*of["command"][:-1], "--config.norm=batch", "--config.seed=0"]
+    part["runs"][1]["name"] = "neuron-plif"
+    told = host_table.command(part)
+    assert told.endswith("--seeds 1 --systems lif,neuron-plif --config.epochs=20"), told
     names = [name for name in settings() if name not in ("plif", "tdbn")]
     most = {**series, "runs": [run(name, 0, 0.9) for name in names]}
     assert "--systems" not in host_table.command(most)
