@@ -15,6 +15,7 @@ from ablations.tables import (
     energies,
     keys_of,
     machine,
+    names_of,
     percent,
     table,
     versions,
@@ -27,7 +28,7 @@ RANKED = ("ingredients", "timesteps")  # series of settings against their first
 def found_by(name, series):
     """What an ablation found, Markdown lines: verdicts, and what they were measured with."""
     runs = series["runs"]
-    by = list(dict.fromkeys(run["name"] for run in runs))
+    by = names_of(runs)
     of = [run["epochs"] for run in ended(runs)]
     least, most = min(of), max(of)
     epochs = f"{least} to {most}" if least < most else f"{most}"
@@ -93,7 +94,7 @@ def ranked(runs, rows):
 def draw(name, series, path):
     """The picture of an ablation, as its program drew it."""
     runs = series["runs"]
-    by = list(dict.fromkeys(run["name"] for run in runs))
+    by = names_of(runs)
     if name.startswith("fig1a"):
         fig1a.draw(fig1a.grid(runs), path)
     elif name.startswith("fig2"):

@@ -21,6 +21,7 @@ from ablations.tables import (
     energies,
     firing_rate,
     machine,
+    names_of,
     percent,
     table,
     versions,
@@ -63,7 +64,7 @@ def load():
 
 def with_most(all_series):
     """The hosts that most settings ran on: places among a few are not places among all."""
-    count = {name: len({r["name"] for r in series["runs"]}) for name, series in all_series.items()}
+    count = {name: len(names_of(series["runs"])) for name, series in all_series.items()}
     most = max(count.values())
     return {name: series for name, series in all_series.items() if 2 * count[name] > most}
 
@@ -91,7 +92,7 @@ def titled(name):
 def part(series):
     """Names of the settings of a series, where it is of a few: one that came later than a series of
     all is no reason to name all others."""
-    names = list(dict.fromkeys(run["name"] for run in series["runs"]))
+    names = names_of(series["runs"])
     return names if 2 * len(names) <= len(settings()) else []
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from ablations.ranking import rank
 from ablations.runs import counted
 from ablations.sweep import RECIPE
-from ablations.tables import by_name, ended, keys_of, machine, percent, table, versions
+from ablations.tables import by_name, ended, keys_of, machine, names_of, percent, table, versions
 
 HEAD = ("test, mean (range), %", "difference, paired by seed", "p (Holm)", "verdict")
 SLANT = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
@@ -34,11 +34,6 @@ def comparisons(runs):
         }
         for name in names
     ]  # fmt: skip
-
-
-def names_of(runs):
-    """Names of the settings, the reference first."""
-    return list(dict.fromkeys(run["name"] for run in runs))
 
 
 def lines(runs):

@@ -65,6 +65,11 @@ def by_name(runs):
     return found
 
 
+def names_of(runs):
+    """Names of the settings, in the order of the series, those whose runs failed too."""
+    return list(dict.fromkeys(run["name"] for run in runs))
+
+
 def ended(runs):
     """The runs that did not fail."""
     return [run for run in runs if "failed" not in run]
