@@ -1,5 +1,7 @@
 """The CPU's products against the compiler's convolution, and where which is taken."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,8 +77,11 @@ def test_sums_of_bfloat16_are_float32():
 
 @pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 1), (2, 0)), ((3, 3), (3, 3))])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_bfloat16_is_rounded_once(padding, stride):
-    """Each of the three is what float32 gives of the same numbers, rounded to 16 bits."""
+@pytest.mark.parametrize("multiplies", [True, False])
+def test_bfloat16_is_rounded_once(monkeypatch, multiplies, padding, stride):
+    """Each of the three is what float32 gives of the same numbers, rounded to 16 bits, whether or
+    not the CPU multiplies them."""
+    monkeypatch.setattr(convolution, "multiplies_bfloat16", lambda: multiplies)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(3, 8, 6, 16)), jnp.bfloat16)
     weights = jnp.asarray(rng.normal(size=(3, 3, 16, 5)), jnp.bfloat16)
@@ -120,11 +125,24 @@ def test_the_form_is_chosen_by_the_shape(case, forward, weight):
     assert short == (products.products if kernel == 1 else products.written)
 
 
-def test_other_platforms_keep_the_compilers_form():
-    def gradient(x, weights, strides, padding):
-        total = lambda x, w: convolution.convolve(x, w, strides, padding).sum()  # noqa: E731
-        return jax.jit(jax.grad(total, (0, 1))).trace(x, weights)
+def gradient(x, weights, strides, padding):
+    total = lambda x, w: convolution.convolve(x, w, strides, padding).sum()  # noqa: E731
+    return jax.jit(jax.grad(total, (0, 1))).trace(x, weights)
 
+
+@pytest.mark.parametrize("multiplies", [True, False])
+@pytest.mark.parametrize("channels", [4, 256])  # float32's form: the compiler's, products
+def test_a_cpu_multiplies_bfloat16_where_it_can(monkeypatch, multiplies, channels):
+    monkeypatch.setattr(convolution, "multiplies_bfloat16", lambda: multiplies)
+    x, weights = jnp.ones((8, 16, 16, channels)), jnp.ones((3, 3, channels, channels))
+    x, weights = (v.astype(jnp.bfloat16) for v in (x, weights))
+    traced = gradient(x, weights, (1, 1), ((1, 1), (1, 1)))
+    text = traced.lower(lowering_platforms=("cpu",)).as_text()
+    found = re.findall(r"stablehlo\.(?:convolution|dot_general).*: \(tensor<[^>]*x(\w+)>", text)
+    assert set(found) == {"bf16" if multiplies else "f32"} and len(found) >= 2
+
+
+def test_other_platforms_keep_the_compilers_form():
     def holds(traced, platform):
         text = traced.lower(lowering_platforms=(platform,)).as_text()
         return "stablehlo.convolution" in text, "stablehlo.dot_general" in text

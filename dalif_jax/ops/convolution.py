@@ -4,11 +4,12 @@ XLA:CPU is at the speed of a matrix product for convolutions of large maps, but 
 run at a quarter of it, and everything of small maps with many channels at a half; on 2x2 maps with
 512 channels it drops to a hundredth. There convolutions are sums of products (products.py), by
 shape. `jax.lax.platform_dependent` decides while lowering, so programs for GPU and TPU never hold
-these forms.
+these forms. A CPU that does not multiply bfloat16 takes those of float32, and rounds their results.
 """
 
 import functools
 import math
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +48,19 @@ def convolve(
             feature_group_count=feature_group_count, **kwargs,
         )  # fmt: skip
     return checkpoint_name(y, CONVOLUTIONS)
+
+
+@functools.cache
+def multiplies_bfloat16():
+    """Whether this machine's CPU has products of bfloat16. Elsewhere the compiler makes them of
+    float32, and what is fast for 16 bits is slower than float32 itself."""
+    info = Path("/proc/cpuinfo")
+    return info.exists() and not {"avx512_bf16", "amx_bf16"}.isdisjoint(info.read_text().split())
+
+
+def _multiplied(dtype):
+    """The dtype in which this machine's CPU multiplies numbers of `dtype`."""
+    return jnp.float32 if dtype == jnp.bfloat16 and not multiplies_bfloat16() else dtype
 
 
 def forward_form(x_shape, kernel_shape, strides, padding, dtype=jnp.float32):
@@ -95,8 +109,8 @@ def weight_form(x_shape, kernel_shape, strides, padding, dtype=jnp.float32):
 
 
 def _short(dtype):
-    """Of 16 bits: in products some CPUs are twice as fast with them, the compiler's convolutions
-    are not."""
+    """Of 16 bits, on a CPU that multiplies them: its products are twice as fast with them, the
+    compiler's convolutions are not."""
     return jnp.dtype(dtype).itemsize == 2
 
 
@@ -104,7 +118,7 @@ def _short(dtype):
 # `platform_dependent` would keep the intermediates of all.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(x, kernel, strides, padding):
-    form = forward_form(x.shape, kernel.shape, strides, padding, x.dtype)
+    form = forward_form(x.shape, kernel.shape, strides, padding, _multiplied(x.dtype))
     return _where(form, compiler, x, kernel, strides=strides, padding=padding)
 
 
@@ -115,7 +129,7 @@ def _forward(x, kernel, strides, padding):
 def _backward(strides, padding, residuals, gradient):
     x, kernel = residuals
     told = {"strides": strides, "padding": padding}
-    shapes = x.shape, kernel.shape, strides, padding, x.dtype
+    shapes = x.shape, kernel.shape, strides, padding, _multiplied(x.dtype)
     own = weight_form(*shapes)
 
     def transposed(form, place):
@@ -146,6 +160,9 @@ _convolve.defvjp(_forward, _backward)
 
 
 def _where(cpu, default, *arguments, **told):
+    dtype = arguments[0].dtype
+    if _multiplied(dtype) != dtype:
+        cpu = functools.partial(_widened, cpu, _multiplied(dtype))
     if cpu is default:
         return default(*arguments, **told)
     return lax.platform_dependent(
@@ -153,6 +170,11 @@ def _where(cpu, default, *arguments, **told):
         cpu=functools.partial(cpu, **told),
         default=functools.partial(default, **told),
     )
+
+
+def _widened(form, wide, *arguments, **told):
+    """What a form gives of numbers of the dtype `wide`, in that of the arguments."""
+    return form(*(v.astype(wide) for v in arguments), **told).astype(arguments[0].dtype)
 
 
 def compiler(x, kernel, strides, padding):
