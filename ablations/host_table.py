@@ -119,18 +119,18 @@ def host(name, series):
     by, rows = by_name(series["runs"]), rank(series["runs"], BASELINE)
     one = by[BASELINE][0]
     ended = [run for runs in by.values() for run in runs]
-    took, timed = sum(run["seconds"] for run in ended), one.get("machine")
+    took, timed = sum(run["seconds"] for run in ended), measured(ended)
     failed = sum(bool(row.failed) for row in rows)
     of = f" of {len(few)} of the {len(settings())} settings" if (few := part(series)) else ""
-    elsewhere = any(run.get("machine") != timed for run in ended)
+    others = any(under(run) != timed for run in ended)
     lines = [
         f"### {name}", "",
         f"`{command(series)}`: {len(series['runs'])} runs{of}, {one['model']} on {one['dataset']}, "
         f"T = {one['timesteps']}, {one['epochs']} epochs, {one['examples']:,} test examples "
         f"(one is {100 / one['examples']:.2g} %), "
-        f"{machine(series, ended)}, {versions(series)}, {duration(took)} of runs side by side"
+        f"{machine(series, ended)}, {versions(series)}, {duration(took)} of runs in sum"
         + (f"; {failed} settings with runs that failed." if failed else ".")
-        + (" Milliseconds and peaks are of one of the machines." if elsewhere else ""), "",
+        + (" Milliseconds and peaks are of one machine and one commit." if others else ""), "",
     ]  # fmt: skip
     lines += table(
         ("setting", "seeds", "test, mean (range), %", "less `lif`, points", "p, corrected",
@@ -140,11 +140,22 @@ def host(name, series):
     return [*lines, ""]
 
 
+def under(run):
+    """What a run's time and memory depend on beside its setting."""
+    return run.get("machine"), run.get("commit")
+
+
+def measured(runs):
+    """Under what most of the runs were; their times compare."""
+    every = [under(run) for run in runs]
+    return max(every, key=every.count)
+
+
 def columns(row, runs, timed):
-    """A setting's row of a host's table; its time and memory on one machine, `timed`, alone."""
+    """A setting's row of a host's table; its time and memory of runs under `timed` alone."""
     if not runs:
         return (titled(row.name), 0, "", "", "", row.said(""), *[""] * 5)
-    here = [run for run in runs if run.get("machine") == timed]
+    here = [run for run in runs if under(run) == timed]
     peaks = [run["peak_mb"] for run in here if run["peak_mb"]]
     rate = fmean(map(firing_rate, runs))
     return (

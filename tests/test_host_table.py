@@ -49,6 +49,21 @@ def test_a_hosts_table_is_ranked_and_says_what_failed(series):
     assert "failed: the loss is nan \\| at step 3" in rows[3]
 
 
+@pytest.mark.parametrize("other", [{"commit": "def"}, {"machine": {"cpu": "another", "cores": 2}}])
+def test_times_are_of_one_machine_and_one_commit(series, other):
+    said = "Milliseconds and peaks are of one machine and one commit."
+    assert said not in "\n".join(host_table.host("digits", series))
+    slower = {"images_per_second": 320.0, "peak_mb": 900.0} | other
+    for one in series["runs"]:
+        if one["name"] == "neuron-klif" or (one["name"], one["seed"]) == ("lif", 0):
+            one.update(slower)
+    lines = host_table.host("digits", series)
+    times = {line.split("`")[1]: line.split(" | ")[8:10] for line in lines if line[:3] == "| `"}
+    assert said in "\n".join(lines)
+    assert times["lif"] == times["norm-tdbn"] == ["100", "500"]
+    assert times["neuron-klif"] == ["", ""]
+
+
 def test_a_hosts_command_names_settings_where_they_are_a_part(series):
     part = {**series, "runs": [run(name, 0, 0.9) for name in ("lif", "plif")]}
     assert "--seeds 1 --systems lif,plif --config.epochs=20" in host_table.command(part)
