@@ -1,5 +1,8 @@
 """The table and the figure of systems under one recipe, on made series."""
 
+import json
+from statistics import fmean
+
 import pytest
 
 from ablations import host_figure, host_table
@@ -49,9 +52,12 @@ def test_a_hosts_table_is_ranked_and_says_what_failed(series):
     assert "failed: the loss is nan \\| at step 3" in rows[3]
 
 
-@pytest.mark.parametrize("other", [{"commit": "def"}, {"machine": {"cpu": "another", "cores": 2}}])
-def test_times_are_of_one_machine_and_one_commit(series, other):
-    said = "Milliseconds and peaks are of one machine and one commit."
+@pytest.mark.parametrize(
+    ("other", "cells"),
+    [({"commit": "def"}, ["200*", "900*"]), ({"machine": {"cpu": "x", "cores": 2}}, ["", ""])],
+)
+def test_times_are_of_one_machine_and_of_other_commits_marked(series, other, cells):
+    said = "Milliseconds and peaks are of one machine; * marks those of other commits."
     assert said not in "\n".join(host_table.host("digits", series))
     slower = {"images_per_second": 320.0, "peak_mb": 900.0} | other
     for one in series["runs"]:
@@ -61,7 +67,7 @@ def test_times_are_of_one_machine_and_one_commit(series, other):
     times = {line.split("`")[1]: line.split(" | ")[8:10] for line in lines if line[:3] == "| `"}
     assert said in "\n".join(lines)
     assert times["lif"] == times["norm-tdbn"] == ["100", "500"]
-    assert times["neuron-klif"] == ["", ""]
+    assert times["neuron-klif"] == cells
 
 
 def test_a_hosts_command_names_settings_where_they_are_a_part(series):
@@ -129,6 +135,29 @@ def test_what_the_page_says_of_real_recordings():
     assert {
         (run["examples"], len(rows[run["name"]].values)) for run in every["nmnist"]["runs"]
     } == {(100, 3)}
+
+
+def test_what_the_page_says_of_cifar10():
+    every = host_table.load()
+    leaders = [row.split("`")[1] for row in host_table.across(host_table.with_most(every))[2:6]]
+    runs = every["cifar10_quick"]["runs"]
+    rows = {row.name: row for row in rank(runs, "lif")}
+    assert {"lif", "neuron-dalif"} < set(rows) <= {"lif", *leaders, "neuron-dalif"}
+    assert all(row.mean > rows["lif"].mean for name, row in rows.items() if name in leaders)
+    assert {row.verdict for row in rows.values() if row.difference} == {"not enough seeds"}
+    assert {(run["timesteps"], run["seed"]) for run in runs} == {(2, 0)}
+
+
+def test_what_the_readme_says_of_a_cpu_without_bfloat16():
+    """Images/s at T = 2, of what ran on one processor against one that multiplies it."""
+    path = host_table.DOCS / "ablations" / "timesteps_cifar10_quick.json"
+    ended = json.loads(path.read_text())["runs"]
+    fast = fmean(run["images_per_second"] for run in ended if run["name"] == "T=2")
+    runs = host_table.load()["cifar10_quick"]["runs"]
+    slow = [r for r in runs if host_table.under(r) == host_table.measured(runs)]
+    assert all(3 < fast / run["images_per_second"] < 4 for run in slow)
+    readme = " ".join((host_table.DOCS.parent / "README.md").read_text().split())
+    assert "an image takes [three to four times as long](docs/systems.md#cifar10_quick)" in readme
 
 
 def test_a_papers_constants_against_the_hosts_are_paired_and_corrected(series):
