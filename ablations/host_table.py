@@ -159,7 +159,7 @@ def columns(row, runs, timed):
     mark, of others on that machine."""
     if not runs:
         return (titled(row.name), 0, "", "", "", row.said(""), *[""] * 5)
-    near = [run for run in runs if under(run)[0] == timed[0]]
+    near = [run for run in runs if run.get("machine") == timed[0]]
     here = [run for run in near if under(run) == timed] or near
     mark = "*" if here and under(here[0]) != timed else ""
     peaks = [run["peak_mb"] for run in here if run["peak_mb"]]

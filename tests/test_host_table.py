@@ -125,9 +125,14 @@ def test_a_host_of_a_few_settings_has_a_table_and_no_part_in_the_ranks(series, m
     assert "### few" in page and "| setting | rank, mean (range) | digits | events |" in page
 
 
+def leading(every):
+    """The four settings that lead over the hosts of most settings."""
+    return [row.split("`")[1] for row in host_table.across(host_table.with_most(every))[2:6]]
+
+
 def test_what_the_page_says_of_real_recordings():
     every = host_table.load()
-    leaders = [row.split("`")[1] for row in host_table.across(host_table.with_most(every))[2:6]]
+    leaders = leading(every)
     rows = {row.name: row for row in rank(every["nmnist"]["runs"], "lif")}
     assert set(rows) == {"lif", *leaders, "neuron-dalif"}
     assert all(rows[name].mean > rows["lif"].mean for name in leaders)
@@ -139,7 +144,7 @@ def test_what_the_page_says_of_real_recordings():
 
 def test_what_the_page_says_of_cifar10():
     every = host_table.load()
-    leaders = [row.split("`")[1] for row in host_table.across(host_table.with_most(every))[2:6]]
+    leaders = leading(every)
     runs = every["cifar10_quick"]["runs"]
     rows = {row.name: row for row in rank(runs, "lif")}
     assert {"lif", "neuron-dalif"} < set(rows) <= {"lif", *leaders, "neuron-dalif"}
