@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "dalif_jax"
 # Lowest first. A room, a folder or a file of the package, imports from lower ones and itself.
 ROOMS = [
+    "atomic_write",
     "surrogates",
     "ops",
     "norms",
