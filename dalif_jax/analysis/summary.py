@@ -25,11 +25,26 @@ class NeuronLayer(NamedTuple):
 
 @contextlib.contextmanager
 def watching(interceptor):
-    """flax.linen.intercept_methods, which without asserts (python -O) never ends by itself."""
-    inside = True
+    """Intercept each call of a module's method once.
+
+    A subclass that extends a layer calls the layer's method through `super()`; Flax intercepts both,
+    with the same module. Only the outer call is passed to the interceptor.
+
+    Args:
+      interceptor: (call, args, kwargs, context) -> output, as flax.linen.intercept_methods takes it.
+    """
+    # Without asserts (python -O), Flax does not remove an interceptor at the end of its context.
+    inside, running = True, []
 
     def watch(call, args, kwargs, context):
-        return interceptor(call, args, kwargs, context) if inside else call(*args, **kwargs)
+        method = context.module, context.method_name
+        if not inside or any(m is method[0] and n == method[1] for m, n in running):
+            return call(*args, **kwargs)
+        running.append(method)
+        try:
+            return interceptor(call, args, kwargs, context)
+        finally:
+            running.pop()
 
     try:
         with nn.intercept_methods(watch):

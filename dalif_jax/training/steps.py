@@ -50,7 +50,7 @@ from dalif_jax.training.updates import (
 class Program(NamedTuple):
     """The pieces of a run that depend on its config alone."""
 
-    model: Any
+    model: Any  # the network on one device, for analysis and export
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
     init: Any  # () -> TrainState on the mesh
@@ -94,7 +94,9 @@ def make_program(config, steps_per_epoch, mesh):
       examples, see `eval_step_of`.
     """
     spec = sets.spec(config.dataset, config.frame_size, config.found)
-    model = build_model(config, mesh)
+    # Layers that divide the batch over the mesh run in the jitted steps alone: analysis traces the
+    # network with a batch of 1, which cannot be divided.
+    model, sharded_model = build_model(config), build_model(config, mesh)
     schedule = make_schedule(config, steps_per_epoch)
     kind, numbers = neurons.NEURONS[config.neuron], numbers_of(model, config, spec.shape)
     optimizer = make_optimizer(config, schedule, numbers, steps_per_epoch)
@@ -107,7 +109,7 @@ def make_program(config, steps_per_epoch, mesh):
     batches = batches_of(config, spec, steps_per_epoch, sharded)
     platform = mesh.devices.flat[0].platform
     forward = forward_of(
-        model, (spec.events and config.train_timesteps) or config.timesteps,
+        sharded_model, (spec.events and config.train_timesteps) or config.timesteps,
         losses.LOSSES[config.loss], loss_options(config),
         remakes(config.rematerialize, platform),
     )  # fmt: skip
@@ -139,7 +141,7 @@ def make_program(config, steps_per_epoch, mesh):
         ),
         eval_step=jit(
             eval_step_of(
-                model, spec, batches.dtype, config.timesteps, spec.events and config.test_slices,
+                sharded_model, spec, batches.dtype, config.timesteps, spec.events and config.test_slices,
                 config.mirrored_views and not spec.events,
             ),
             in_shardings=(replicated, examples, examples, sharded, sharded),
