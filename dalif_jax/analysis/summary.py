@@ -27,11 +27,11 @@ class NeuronLayer(NamedTuple):
 def watching(interceptor):
     """Intercept each call of a module's method once.
 
-    A subclass that extends a layer calls the layer's method through `super()`; Flax intercepts both,
-    with the same module. Only the outer call is passed to the interceptor.
+    A subclass that extends a layer calls the layer's method through `super()`. Flax intercepts both
+    calls, with the same module. Only the outer call is passed to the interceptor.
 
     Args:
-      interceptor: (call, args, kwargs, context) -> output, as flax.linen.intercept_methods takes it.
+      interceptor: (call, args, kwargs, context) -> output, see flax.linen.intercept_methods.
     """
     # Without asserts (python -O), Flax does not remove an interceptor at the end of its context.
     inside, running = True, []

@@ -141,7 +141,8 @@ def make_program(config, steps_per_epoch, mesh):
         ),
         eval_step=jit(
             eval_step_of(
-                sharded_model, spec, batches.dtype, config.timesteps, spec.events and config.test_slices,
+                sharded_model, spec, batches.dtype, config.timesteps,
+                spec.events and config.test_slices,
                 config.mirrored_views and not spec.events,
             ),
             in_shardings=(replicated, examples, examples, sharded, sharded),
