@@ -10,6 +10,7 @@ line; configs/table1/ and configs/table2/ have the recipes. docs/systems.md says
 
 from configs.digits_dvs import get_config as digits_dvs
 from configs.systems import told
+from dalif_jax.suggest import did_you_mean
 
 PLIF = {"neuron": "plif", "surrogate": "arctan", "detach_reset": True}
 TET = {"neuron": "lif", "beta": 0.5, "surrogate": "triangle"}
@@ -109,5 +110,7 @@ SYSTEMS = {
 
 def get_config(name="three_conv_ta"):
     if name not in SYSTEMS:
-        raise ValueError(f"no system {name!r}; known: {', '.join(SYSTEMS)}")
+        raise ValueError(
+            f"no system {name!r}; known: {', '.join(SYSTEMS)}" + did_you_mean(name, SYSTEMS)
+        )
     return told(digits_dvs(), SYSTEMS[name])

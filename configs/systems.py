@@ -13,6 +13,7 @@ from dataclasses import fields
 from configs.base import get_config as base
 from configs.digits import get_config as digits
 from dalif_jax import neurons
+from dalif_jax.suggest import did_you_mean
 
 SYSTEMS = {
     "dalif": {},
@@ -70,7 +71,9 @@ def told(config, keys):
 
 def get_config(name="dalif"):
     if name not in SYSTEMS:
-        raise ValueError(f"no system {name!r}; known: {', '.join(SYSTEMS)}")
+        raise ValueError(
+            f"no system {name!r}; known: {', '.join(SYSTEMS)}" + did_you_mean(name, SYSTEMS)
+        )
     return pieces(digits(), name)
 
 
@@ -99,7 +102,10 @@ def any_neuron(recipe):
         if not neuron:
             return config
         if neuron not in neurons.NEURONS:
-            raise ValueError(f"no neuron {neuron!r}; known: {', '.join(neurons.NEURONS)}")
+            raise ValueError(
+                f"no neuron {neuron!r}; known: {', '.join(neurons.NEURONS)}"
+                + did_you_mean(neuron, neurons.NEURONS)
+            )
         every = {f.name for kind in neurons.NEURONS.values() for f in fields(kind.options)}
         plain = base()
         for key in every - {"name", "fused", "unroll"}:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dalif_jax.suggest import did_you_mean
+
 HALF_WIDTH = 0.5  # of the surrogate's window, for recdis
 
 
@@ -290,7 +292,9 @@ def own_options(name):
 def options(name, **given) -> Any:
     """The Options of a loss. Raises ValueError: unknown name or option."""
     if name not in LOSSES:
-        raise ValueError(f"unknown loss {name!r}; known: {', '.join(LOSSES)}")
+        raise ValueError(
+            f"unknown loss {name!r}; known: {', '.join(LOSSES)}" + did_you_mean(name, LOSSES)
+        )
     known = own_options(name)
     for key in given:
         if key not in known and key not in {field.name for field in fields(Options)}:

@@ -14,6 +14,7 @@ PACKAGE = ROOT / "dalif_jax"
 # Lowest first. A room, a folder or a file of the package, imports from lower ones and itself.
 ROOMS = [
     "atomic_write",
+    "suggest",
     "surrogates",
     "ops",
     "norms",

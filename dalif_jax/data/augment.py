@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dalif_jax.data.autoaugment import cifar_autoaugment
+from dalif_jax.suggest import did_you_mean
 
 # name -> how jnp.pad goes on beyond an image's border.
 BORDERS = {"black": "constant", "reflect": "reflect"}
@@ -123,7 +124,10 @@ def augment(key, image, ops, **sizes):
     """
     for name in ops:
         if name not in AUGMENTS:
-            raise ValueError(f"unknown augment {name!r}; known: {', '.join(AUGMENTS)}")
+            raise ValueError(
+                f"unknown augment {name!r}; known: {', '.join(AUGMENTS)}"
+                + did_you_mean(name, AUGMENTS)
+            )
     sizes = Sizes(**sizes)
     for i, (name, apply) in enumerate(AUGMENTS.items()):
         if name in ops:

@@ -17,6 +17,7 @@ from dalif_jax.data import arrays, cifar, image_folder, imagenet, own
 from dalif_jax.data.digits import digits as read_digits
 from dalif_jax.data.events import frames, own_recordings, recordings
 from dalif_jax.data.events.events import DataError
+from dalif_jax.suggest import did_you_mean
 
 ORDER = 2  # the stream of randomness that shuffles; training/steps.py uses others of the same seed
 
@@ -79,7 +80,9 @@ def spec(name, frame_size=0, found=None):
       DataError: unknown name, or a frame_size for a set of images of one size.
     """
     if name not in SPECS:
-        raise DataError(f"unknown dataset {name!r}; known: {', '.join(SPECS)}")
+        raise DataError(
+            f"unknown dataset {name!r}; known: {', '.join(SPECS)}" + did_you_mean(name, SPECS)
+        )
     known = SPECS[name]
     if known.own and found:
         known = known._replace(

@@ -10,13 +10,16 @@ As in the public code of both (Fang et al., NeurIPS 2021; Feng et al., IJCAI 202
 import flax.linen as nn
 
 from dalif_jax.networks.parts import Join, Parts
+from dalif_jax.suggest import did_you_mean
 
 JOINS = ("add", "and", "iand")
 
 
 def misfit(join):
     """Why branches cannot be joined so, else ""."""
-    return "" if join in JOINS else f"unknown join {join!r}; known: {', '.join(JOINS)}"
+    if join in JOINS:
+        return ""
+    return f"unknown join {join!r}; known: {', '.join(JOINS)}" + did_you_mean(join, JOINS)
 
 
 class SEWBlock(nn.Module):

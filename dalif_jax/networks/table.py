@@ -12,6 +12,7 @@ from dalif_jax.networks.parts import Parts, conv_init, linear_init
 from dalif_jax.norms import NORMS
 from dalif_jax.ops import wide_sums
 from dalif_jax.ops.convolution import convolve
+from dalif_jax.suggest import did_you_mean
 
 NETWORKS = {
     "resnet18": resnet.RESNET18,
@@ -129,7 +130,9 @@ def build(
         ("model", name, NETWORKS), ("norm", norm, NORMS), ("attention", attention, ATTENTION)
     ):  # fmt: skip
         if given not in table:
-            raise ValueError(f"unknown {key} {given!r}; known: {', '.join(table)}")
+            raise ValueError(
+                f"unknown {key} {given!r}; known: {', '.join(table)}" + did_you_mean(given, table)
+            )
     for key in own:
         if key not in own_options(name):
             raise ValueError(

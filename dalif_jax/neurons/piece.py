@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from dalif_jax.suggest import did_you_mean
 from dalif_jax.surrogates import SURROGATES, spike
 
 
@@ -39,6 +40,7 @@ class Options:
         if self.surrogate not in SURROGATES:
             raise ValueError(
                 f"unknown surrogate {self.surrogate!r}; known: {', '.join(SURROGATES)}"
+                + did_you_mean(self.surrogate, SURROGATES)
             )
 
 

@@ -23,6 +23,7 @@ from dalif_jax.neurons import (
     tied,
 )
 from dalif_jax.neurons.piece import Options
+from dalif_jax.suggest import did_you_mean
 
 NEURONS = {
     "dalif": dalif.NEURON,
@@ -77,7 +78,9 @@ def options(name="dalif", **given):
       ValueError: unknown name or option, or options that contradict one another.
     """
     if name not in NEURONS:
-        raise ValueError(f"unknown neuron {name!r}; known: {', '.join(NEURONS)}")
+        raise ValueError(
+            f"unknown neuron {name!r}; known: {', '.join(NEURONS)}" + did_you_mean(name, NEURONS)
+        )
     known = own_options(name)
     for key in given:
         if key not in known and key not in {field.name for field in fields(Options)}:

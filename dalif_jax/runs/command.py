@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import os
 import platform
 import signal
@@ -176,7 +177,8 @@ def parse_flags(argv):
             print(line)
         return rest
     except (flags.Error, config.ConfigError) as error:
-        stop(error)
+        raised = recipes.raised_in_recipe(error)
+        stop(recipes.failed(raised, recipe) if raised else error)
     except (AttributeError, KeyError) as error:
         if "has no attribute 'get_config'" in str(error):
             stop(f"--config={recipe} has no function get_config, as every recipe has")
@@ -193,7 +195,7 @@ def parse_flags(argv):
 
 def given(argv, flag):
     """The value of --flag=value or --flag value on a command line; None without one."""
-    for word, after in zip(argv[1:], [*argv[2:], None], strict=True):
+    for word, after in itertools.zip_longest(argv[1:], argv[2:]):
         name, equals, value = word.lstrip("-").partition("=")
         if word.startswith("-") and name == flag:
             return value if equals else after

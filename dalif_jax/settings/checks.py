@@ -99,6 +99,7 @@ def validate(config, devices=1):
             raise ConfigError(
                 f"unknown augment {name!r} for {config.dataset}, which holds "
                 f"{'events' if spec.events else 'images'}; known: {', '.join(augments)}"
+                + did_you_mean(str(name), augments)
             )
     flips = [name for name in config.augment if name in ("flip", ALTERNATE)]
     for name in flips:

@@ -1,12 +1,12 @@
 """What a config tells its pieces: the options of each, and which pieces exclude one another."""
 
-import difflib
 import math
 from dataclasses import fields
 
 from dalif_jax import attention, losses, networks, neurons, norms
 from dalif_jax.neurons import NEURONS
 from dalif_jax.settings.keys import get_config as base_config
+from dalif_jax.suggest import did_you_mean
 
 
 class ConfigError(ValueError):
@@ -107,9 +107,3 @@ def check_pieces(config):
             f"{config.model} gives one; --config.model_options.moderate_dropout=0.2 of a ResNet "
             "gives two"
         )
-
-
-def did_you_mean(word, known):
-    """' (did you mean ...?)', or nothing where no name is near."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -49,9 +49,26 @@ def check(given):
     )  # fmt: skip
 
 
+def raised_in_recipe(error):
+    """The exception that a recipe raised, where `error` is what absl makes of it; else None.
+
+    ml_collections raises it again with the traceback as its text, and absl raises that again.
+    """
+    while error is not None and "Error whilst parsing config file" in str(error):
+        error, outer = error.__context__, error
+        if error is None or "Error whilst parsing config file" not in str(error):
+            return error or outer
+    return None
+
+
 def failed(error, given):
     """ConfigError that names the line of the recipe `given` at which `error` was raised."""
-    path = given.split(":", 1)[0]
+    path, colon, argument = given.partition(":")
+    if colon and isinstance(error, TypeError) and "get_config() takes 0" in str(error):
+        return ConfigError(
+            f"--config={given}: {path} takes no argument; remove {colon + argument!r}. Settings "
+            "are changed with --config.KEY=VALUE"
+        )
     if isinstance(error, SyntaxError):
         line = error.lineno
     else:

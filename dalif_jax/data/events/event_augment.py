@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from dalif_jax.data.augment import cutout, random_crop, random_flip
+from dalif_jax.suggest import did_you_mean
 
 # The operations of `nda` and the largest value of each, as the public code of CIFAR10-DVS recipes
 # has them: a share of the height, pixels, degrees. NDA: Li et al. 2022, arXiv 2203.06145.
@@ -125,7 +126,10 @@ def augment_events(key, frames, ops, *, roll_pixels=5, cutout_size=16, crop_padd
     """
     for name in ops:
         if name not in EVENT_AUGMENTS:
-            raise ValueError(f"unknown augment {name!r}; known: {', '.join(EVENT_AUGMENTS)}")
+            raise ValueError(
+                f"unknown augment {name!r}; known: {', '.join(EVENT_AUGMENTS)}"
+                + did_you_mean(name, EVENT_AUGMENTS)
+            )
     for i, (name, apply) in enumerate(EVENT_AUGMENTS.items()):
         if name in ops:
             sizes = roll_pixels, cutout_size, crop_padding
