@@ -125,7 +125,7 @@ def firing_rates(records, path, step=None, note=""):
     axis.bar(place, rates[1], color=BLUE, width=0.7, label=f"epoch {last['epoch']}")
     axis.plot(place, rates[0], "_", color=ORANGE, ms=14, mew=2, label=f"epoch {first['epoch']}")
     axis.set_xticks(place, names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
-    axis.set(ylabel="firing rate (% of neurons and timesteps)")
+    axis.set(ylabel="firing rate (%)")
     axis.legend(frameon=False)
     corner_note(figure, note)
     figure.savefig(path)
