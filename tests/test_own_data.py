@@ -204,7 +204,7 @@ def only_tested(root):
     [
         (broken, "0.png cannot be read as an image"),
         (empty_class, "c holds nothing that can be used"),
-        (deep, "is of mode I;16; 8 bits a channel"),
+        (deep, "more than 8 bits a channel"),
         (sizes, "images are of 2 sizes, most 6x6, 7x6; set --config.frame_size"),
         (one_class, "has 1 class folders; two at least"),
         (few, r"no class of .* has the five files"),
@@ -253,7 +253,9 @@ def test_arrays_that_are_no_set_are_refused(tmp_path, given, message):
 def test_arrays_of_frames_have_their_own_timesteps(tmp_path):
     np.savez(tmp_path / "arrays.npz", images=FRAMES, labels=LABELS)
     splits, found = arrays.arrays(tmp_path)
-    assert found == own.Found((8, 8, 2), ("0", "1", "2"), 17, 3, timesteps=4)
+    assert found._replace(fingerprint=()) == own.Found(
+        (8, 8, 2), ("0", "1", "2"), 17, 3, timesteps=4
+    )
     assert splits["train"][0].shape == (17, 4, 8, 8, 2) and splits["train"][0].dtype == np.uint16
     words = ("--config.dataset=arrays", f"--config.data_dir={tmp_path}", "--dry_run")
     code, out = run("train.py", "--config=configs/digits_dvs.py", *SHORT, *words)
