@@ -200,8 +200,8 @@ def _convert_part(source, settings, partial, crashed, split, first, rows):
             message = f"{source.name} {split} recording {index}, {row}: {error}"
             if not settings.skip_bad:
                 raise DataError(
-                    f"{message}\nReplace the file, or set skip_bad=True to leave such recordings "
-                    "out and count them"
+                    f"{message}. Replace the file, or set --config.skip_bad=True to leave such "
+                    "recordings out and count them"
                 ) from error
             skipped.append(message)
     most = max(map(len, frames), default=1)
