@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import own_data_campaign
 import pytest
 from commands import run
 from event_files import draw_events, write_aedat2, write_aedat4, write_nmnist
@@ -278,3 +279,8 @@ def test_recordings_of_several_sensors_are_refused(tmp_path):
     write_aedat2(tmp_path / "a" / "9.aedat", draw_events(50, 128, 0))
     with pytest.raises(DataError, match=r"several sensors: 34x34 .*128x128"):
         own_recordings.look(tmp_path)
+
+
+def test_user_datasets_odd_or_damaged_are_handled(tmp_path):
+    counts = own_data_campaign.user_datasets(tmp_path, 1)
+    assert counts["tries"] == counts["read_right"] + counts["refused"] >= 60, counts
