@@ -47,17 +47,18 @@ def load_data(config):
     Raises:
       sets.DataError: as sets.load, or recordings shorter than the frames that are drawn of them.
     """
+    settings = frame_settings(config)
     splits = sets.load(
         config.dataset,
         config.data_dir,
         config.validation_split,
-        frame_settings(config),
+        settings,
         config.cache_dir,
         config.partial_data,
         config.frame_size,
         config.found,
     )
-    if config.test_slices:
+    if settings and config.test_slices:
         for part, split in splits.items():
             if (longest := split.images.shape[1]) < config.timesteps:
                 raise sets.DataError(
