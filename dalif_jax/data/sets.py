@@ -216,9 +216,7 @@ def event_frames(name, data_dir, settings, cache_dir="", partial=False):
     """
     if importlib.util.find_spec("tonic") is None:
         raise DataError(f"{name} needs the package tonic: pip install -r requirements.txt")
-    source = recordings.find(name, data_dir, partial)
-    if name == "event_folder":
-        source = own_recordings.with_unit(source, settings.time_unit)
+    source = own_recordings.with_unit(recordings.find(name, data_dir, partial), settings.time_unit)
     if settings.resize == "sum" and max(settings.size) > min(source.sensor):
         raise DataError(
             f"frame_size={settings.size[0]} is larger than {name}'s sensor of "
