@@ -142,6 +142,17 @@ def test_evaluation_changed_dataset_warns(tmp_path, capsys):
     assert "warning" in error and "2 of its 4 parts changed" in error and "train/a" in error
 
 
+@pytest.mark.parametrize("value", ["text", [1, 2], [[]], [["train/a", None]], {"a": 1}])
+def test_evaluation_odd_fingerprint_warns(tmp_path, capsys, value):
+    data = draw_set("image_folder", tmp_path / "data")
+    start(tmp_path / "run", "image_folder", data)
+    values = json.loads((tmp_path / "run" / "config.json").read_text())
+    values["found"]["fingerprint"] = value
+    (tmp_path / "run" / "config.json").write_text(json.dumps(values))
+    config.load_data(config.load(tmp_path / "run"))
+    assert "warning" in capsys.readouterr().err
+
+
 def test_resume_without_fingerprint_records_one(tmp_path, capsys):
     data = draw_set("image_folder", tmp_path / "data")
     run = tmp_path / "run"

@@ -62,7 +62,10 @@ def differences(before, now):
         if was != is_now:
             lines.append(f"{key} {was!s:.200} then, {is_now!s:.200} now")
     if not lines and before.get("fingerprint") and now.get("fingerprint"):
-        changed = fingerprint.difference(before["fingerprint"], now["fingerprint"])
+        try:
+            changed = fingerprint.difference(before["fingerprint"], now["fingerprint"])
+        except (TypeError, ValueError, LookupError):  # of a config.json from elsewhere
+            changed = "its record has no readable fingerprint"
         lines += [changed] * bool(changed)
     return lines
 

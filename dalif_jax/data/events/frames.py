@@ -67,7 +67,8 @@ def load(source, settings, cache_dir="", workers=0):
         if splits is None:
             root.mkdir(parents=True, exist_ok=True)
             with FileLock(root / f"{name}.lock"):
-                splits = _kept(folder)  # another process may have made it meanwhile
+                # Another process may have made it meanwhile.
+                splits = _kept(folder, print_damage=True)
                 if splits is None:
                     if os.path.lexists(folder):
                         _remove(folder)
@@ -128,14 +129,15 @@ def describe(source, settings):
     }
 
 
-def _kept(folder):
-    """The splits of a whole cache; None where there is none, or a damaged one, which is said."""
+def _kept(folder, print_damage=False):
+    """The splits of a whole cache; None where there is none, or a damaged one."""
     if not os.path.lexists(folder):
         return None
     try:
         return _open(folder)
     except DataError as error:
-        print(f"{error}; it is made again", flush=True)
+        if print_damage:
+            print(f"{error}; it is made again", flush=True)
         return None
 
 
@@ -144,6 +146,7 @@ def _open(folder):
 
     Raises:
       DataError: a file is missing, or is not what its checksums say.
+      OSError: a file cannot be read, which says nothing of its content.
     """
     try:
         about, splits = json.loads((folder / "about.json").read_text()), {}
@@ -160,6 +163,9 @@ def _open(folder):
                 raise ValueError(f"{split} has not {examples} examples")
             splits[split] = frames, labels
     except Exception as error:  # NumPy's parser of the header raises exceptions of many kinds
+        missing = (FileNotFoundError, NotADirectoryError)
+        if isinstance(error, OSError) and not isinstance(error, missing):
+            raise
         raise DataError(f"the cache {printable(folder)} is damaged ({error})") from error
     if skipped:
         name = about["dataset"]
