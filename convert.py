@@ -17,6 +17,7 @@ from absl import app, flags
 from flax.traverse_util import unflatten_dict
 
 from dalif_jax import training
+from dalif_jax.data import sets
 from dalif_jax.data.feed import feed_of
 from dalif_jax.exchange import card, convert, hub
 from dalif_jax.runs import init_from, report
@@ -64,7 +65,7 @@ def main(_):
         before = measured(settings, params, stats, splits)
         settings, params, stats = convert.fold_membrane_norms(settings, params, stats)
     else:
-        images = splits["train"].images[: given.examples]
+        images = sets.sample(splits["train"], given.examples)
         settings, params, thresholds = convert.to_diet(
             settings, params, images, timesteps=given.timesteps, percentile=given.percentile,
             scale=given.scale, only=given.layers,

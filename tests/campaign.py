@@ -26,6 +26,7 @@ import checkpoint_campaign  # noqa: E402  after the path
 import data_campaign  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
+import own_data_campaign  # noqa: E402
 
 from configs.base import get_config  # noqa: E402
 from dalif_jax import training  # noqa: E402
@@ -255,6 +256,7 @@ def main():
         "mixed_checkpoints": lambda folder: checkpoint_campaign.mixed(folder, 300),
         "foreign_headers": lambda folder: data_campaign.foreign_headers(folder, 60),
         "lost_samples": lambda folder: data_campaign.lost_samples(folder, 300),
+        "user_datasets": lambda folder: own_data_campaign.user_datasets(folder, 6),
     }
     for name, part in parts.items():
         if arguments.only in ("", name):

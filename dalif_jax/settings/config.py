@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from dalif_jax.data import sets
+from dalif_jax.atomic_write import atomic_write
+from dalif_jax.data import fingerprint, own, sets
 from dalif_jax.data.events.frames import FrameSettings
 from dalif_jax.settings.checks import check_steps, validate  # noqa: F401  used as this module's
 from dalif_jax.settings.effects import without_effect  # noqa: F401
@@ -36,22 +37,37 @@ def frame_settings(config):
         return None
     return FrameSettings(
         0 if config.test_slices else config.timesteps, spec.shape[:2], config.split_by,
-        config.resize, config.skip_bad, config.frame_ms, config.frame_values,
+        config.resize, config.skip_bad, config.frame_ms, config.frame_values, config.time_unit,
     )  # fmt: skip
 
 
 def load_data(config):
-    """data.load of what a config names."""
-    return sets.load(
+    """The splits of a config's dataset, see sets.load.
+
+    Raises:
+      sets.DataError: as sets.load, or recordings shorter than the frames that are drawn of them.
+    """
+    settings = frame_settings(config)
+    splits = sets.load(
         config.dataset,
         config.data_dir,
         config.validation_split,
-        frame_settings(config),
+        settings,
         config.cache_dir,
         config.partial_data,
         config.frame_size,
         config.found,
     )
+    if settings and config.test_slices:
+        for part, split in splits.items():
+            if (longest := split.images.shape[1]) < config.timesteps:
+                raise sets.DataError(
+                    f"{config.dataset} {part}: the longest recording fills {longest} frames of "
+                    f"{config.frame_ms:g} ms, and slices of timesteps={config.timesteps} are drawn "
+                    "of them (test_slices). Set a smaller --config.timesteps or "
+                    "--config.frame_ms, or add longer recordings"
+                )
+    return splits
 
 
 def find(config):
@@ -159,8 +175,9 @@ def claim(workdir, config):
     path = Path(workdir) / "config.json"
     if path.exists():
         before, now = to_json(load(workdir)), to_json(config)
+        added = _check_data(workdir, config, before, now)
         differing = {
-            key: f"  {key}: {before[key]!r} there, {now[key]!r} now"
+            key: "  " + _difference(key, before[key], now[key])
             for key in now
             if before[key] != now[key] and key not in NOT_THE_RUN
         }
@@ -171,19 +188,67 @@ def claim(workdir, config):
                 + "\n".join(refused)
                 + "\nuse another --workdir, or the same settings to continue that run"
             )
-        if not differing:
+        if not differing and not added:
             return
-        print(f"{workdir} continues with changed settings:\n" + "\n".join(differing.values()))
+        if differing:
+            print(f"{workdir} continues with changed settings:\n" + "\n".join(differing.values()))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(to_json(config), indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    atomic_write(path, json.dumps(to_json(config), indent=2) + "\n")
+
+
+def _difference(key, before, now):
+    """How a setting differs; of what a dataset holds, only the parts that do."""
+    if key == "found" and before and now:
+        parts = [part for part in {**before, **now} if before.get(part) != now.get(part)]
+        return "; ".join(
+            f"{part} of the dataset: {before.get(part)!r:.200} there, {now.get(part)!r:.200} now"
+            for part in parts
+        )
+    return f"{key}: {before!r} there, {now!r} now"
+
+
+def _check_data(workdir, config, before, now):
+    """Refuse to continue a run on a dataset that changed; a run without a fingerprint gets one.
+
+    Args:
+      before, now: plain values of the run's config and of the present one.
+    Returns:
+      whether the run had no fingerprint; `before` has it now.
+    Raises:
+      ConfigError: says what changed.
+    """
+    then, scan = before["found"], now["found"]
+    if not (then and scan) or before["dataset"] != now["dataset"]:
+        return False
+    if lines := own.differences(then, scan):
+        raise ConfigError(
+            f"{workdir}: the dataset in {fingerprint.printable(config.data_dir)} is not what the "
+            f"run began with: {'; '.join(lines)}. Restore it, or name a copy of it by "
+            "--config.data_dir=FOLDER, or train on the changed dataset in another --workdir"
+        )
+    if scan.get("fingerprint") and not then.get("fingerprint"):
+        if config.dataset == "arrays" and config.validation_split:
+            raise ConfigError(
+                f"{workdir} was started by a version that chose the validation split of arrays in "
+                "another way, and would train on examples it held out. Use another --workdir, or "
+                "finish the run with that version"
+            )
+        print(
+            f"{workdir} has no fingerprint of its dataset; it is recorded now, so that changes "
+            "from here on are noticed"
+        )
+        then["fingerprint"] = scan["fingerprint"]
+        return True
+    return False
 
 
 def identity(config):
     """{key: value} of the settings that make a run the one it is, as plain values (JSON)."""
-    return {
+    values = {
         key: value
         for key, value in to_json(config).items()
         if key not in NOT_THE_RUN and key not in MAY_CHANGE
     }
+    # config.json has it. Checkpoints of runs by earlier versions are without.
+    values["found"].pop("fingerprint", None)
+    return values
