@@ -14,6 +14,7 @@ PACKAGE = ROOT / "dalif_jax"
 # Lowest first. A room, a folder or a file of the package, imports from lower ones and itself.
 ROOMS = [
     "atomic_write",
+    "strict_json",
     "surrogates",
     "ops",
     "norms",
@@ -40,7 +41,8 @@ ONLY_IN = {
     "tensorflow_datasets": ["data.records"],
     "google_crc32c": ["data.records"],
     "grain": ["data.feed"],
-    "nir": ["exchange.interchange"],
+    "nir": ["exchange.interchange", "exchange.nir_file"],
+    "h5py": ["exchange.nir_file"],
     "safetensors": ["exchange.card"],
     "huggingface_hub": ["exchange.hub"],
     "optax": ["training"],
