@@ -15,8 +15,8 @@ def test_foreign_graphs_and_files_are_refused_by_name(tmp_path):
         tau=np.ones((1, 2, 2)), r=np.ones((1, 2, 2)), v_leak=np.ones((1, 2, 2)),
         v_threshold=np.ones((1, 2, 2)), v_reset=np.zeros((1, 2, 2)),
     )  # fmt: skip
-    graph = nir.NIRGraph({"input": nir.Input(**shape), "cell": leaky}, [("input", "cell")],
-                         type_check=False)  # fmt: skip
+    nodes = {"input": nir.Input(**shape), "cell": leaky, "output": nir.Output(shape["input_type"])}
+    graph = nir.NIRGraph(nodes, [("input", "cell"), ("cell", "output")], type_check=False)
     x = jnp.zeros((1, 1, 1, 2, 2))
     with pytest.raises(interchange.NotRepresentable, match="cell: v_leak is not 0"):
         interchange.run(graph, x)
