@@ -163,7 +163,8 @@ def tensors(folder, seed=0):
         for dtype in ("float16", "int32", "bool", "uint8"):
             cases.append(save(arrays | {name: arrays[name].astype(dtype)}, card.FORMAT))
     header = json.loads(whole[8 : 8 + length])
-    for entry in (None, 3, [], {}, {"dtype": "F32"}, {"dtype": "F4", "shape": [], "data_offsets": []},
+    for entry in (None, 3, [], {}, {"dtype": "F32"},
+                  {"dtype": "F4", "shape": [], "data_offsets": []},
                   {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 4]},
                   {"dtype": "F32", "shape": [-1], "data_offsets": [4, 0]}):  # fmt: skip
         text = json.dumps(header | {next(iter(arrays)): entry}).encode()
@@ -197,32 +198,41 @@ def graph_files(folder, seed=0, damaged=60):
     def read():
         interchange.run(interchange.read(path), x)
 
-    def conv(**keys):
-        usual = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": np.zeros(1)}
-        return line(nir.Conv2d(None, np.ones((1, 1, 2, 2)), **usual | keys))
+    def conv(size=None, **keys):
+        node = nir.Conv2d(size, np.ones((1, 1, 2, 2)), 1, 0, 1, 1, np.zeros(1))
+        for key, value in keys.items():  # afterwards: nir refuses some of them, a file does not
+            setattr(node, key, value)
+        return line(node)
 
     def pool(kernel, stride, padding, kind=nir.SumPool2d):
         return line(kind(np.array(kernel), np.array(stride), np.array(padding)))
 
-    interchange.write(path, conv())
+    interchange.write(path, conv((4, 4)))
     whole = path.read_bytes()
     attempt(read, counts)
     assert counts["read"] == 1
     huge = 10**9
-    full = {"tau": 1.0, "r": 1.0, "v_leak": 0.0, "v_threshold": 1.0}
-    lif = lambda **k: line(nir.LIF(**{n: np.asarray(v) for n, v in (full | k).items()}))  # noqa: E731
+
+    def lif(**keys):
+        node = nir.LIF(*(np.full((1,), value) for value in (1.0, 1.0, 0.0, 1.0)))
+        for key, value in keys.items():
+            setattr(node, key, np.asarray(value))
+        return line(node)
+
     graphs = [
         *(conv(**{key: value}) for key in ("stride", "padding", "dilation", "groups")
           for value in (0, -1, huge, np.array([1, 2, 3]), "some", 0.5, np.nan)),
         *(conv(bias=np.zeros(n)) for n in (0, 7)),
-        *(pool(k, s, p) for k, s, p in (([huge] * 2, [1, 1], [huge // 2] * 2), ([0, 0], [1, 1], [0, 0]),
-                                        ([2, 2], [0, 0], [0, 0]), ([2, 2], [1, 1], [-1, 0]),
+        *(pool(k, s, p) for k, s, p in (([huge] * 2, [1, 1], [huge // 2] * 2),
+                                        ([0, 0], [1, 1], [0, 0]), ([2, 2], [0, 0], [0, 0]),
+                                        ([2, 2], [1, 1], [-1, 0]),
                                         ([2, 2], [1, 1], [huge] * 2), ([1.5], [1], [0]))),
         *(lif(**keys) for keys in ({"tau": np.ones((10**5, 1)), "r": np.ones((1, 10**5))},
                                    {"tau": np.nan}, {"r": np.inf}, {"v_threshold": np.nan},
                                    {"tau": np.ones(3)}, {"tau": "x"}, {"v_leak": 1.0})),
         line(nir.Linear(np.ones((2, 2, 2)))), line(nir.Linear(np.ones((2, 9)))),
-        line(nir.Affine(np.ones((2, 4)), np.ones(10**4))), line(nir.Flatten({"input": None}, 9, 10)),
+        line(nir.Affine(np.ones((2, 4)), np.ones(10**4))),
+        line(nir.Flatten({"input": None}, 9, 10)),
     ]  # fmt: skip
     for graph in graphs:
         attempt(lambda g=graph: interchange.run(g, x), counts)
@@ -293,7 +303,8 @@ def archives(folder):
             return entry.tobuf(tarfile.GNU_FORMAT)
 
         heads = (
-            info(member, 2**34), info("other", 2**34), info("long", 2**34, tarfile.GNUTYPE_LONGNAME),
+            info(member, 2**34), info("other", 2**34),
+            info("long", 2**34, tarfile.GNUTYPE_LONGNAME),
             info(member, 2**34, tarfile.XHDTYPE), info(member, 2**20), b"", b"\0" * 1024,
             info(f"../{member}", 2**34), info(member, 2**34, tarfile.GNUTYPE_SPARSE),
         )  # fmt: skip
@@ -404,8 +415,9 @@ def programs(folder):
         source = changed(name, data)
         refused("convert.py", "--source", source, "--to", "folded", "--export", folder / "new",
                 keep=folder)  # fmt: skip
+    source = changed("weights.safetensors", b"x" * 50)
     refused("train.py", "--config", "configs/digits.py", "--dry_run",
-            f"--config.init_from={changed('weights.safetensors', b'x' * 50)}", keep=folder)  # fmt: skip
+            f"--config.init_from={source}", keep=folder)  # fmt: skip
 
     # A card that names places of its choice.
     evil = config_json | {"cache_dir": str(folder / "evil"), "data_dir": str(folder / "evil")}

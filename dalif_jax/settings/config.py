@@ -133,7 +133,8 @@ def from_json(values, where):
             else:
                 config[key] = _plain(value)
         except (TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(f"{key}={value!r:.50} in {where}: {error}") from error
+            reason = " ".join(str(error).split())[:300]
+            raise ConfigError(f"{key}={value!a:.50} in {where}: {reason}") from error
         if key == "found" and value:
             _check_dataset(value, where)
         elif key.endswith("_options"):
