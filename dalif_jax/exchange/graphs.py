@@ -282,10 +282,11 @@ def _pool(name, node, x):
     if x.ndim != 4:
         raise NotRepresentable(f"{name}: {type(node).__name__} does not take {x.shape[1:]}")
     for n, w, p in zip(x.shape[2:], window, pad, strict=True):
-        if p > w // 2 or w > n + 2 * p:
+        # Windows far beyond the map would take endless time for a few results.
+        if p > min(n, w // 2) or w > n + 2 * p:
             raise NotRepresentable(
                 f"{name}: kernel_size {w} with padding {p} of a map of {n}; the padding may be "
-                "half the kernel, and the kernel as large as the padded map"
+                "half the kernel and as large as the map, the kernel as large as the padded map"
             )
     y = jax.lax.reduce_window(
         x, jnp.zeros((), x.dtype), jax.lax.add, (1, 1, *window), (1, 1, *stride),
