@@ -235,7 +235,7 @@ def confusion_matrix(report, path, names=None, note=""):
             if table[i, j]:
                 axis.text(j, i, table[i, j], ha="center", va="center", fontsize=8,
                           color="white" if share[i, j] > 60 else "black")  # fmt: skip
-        names = [printable(name) for name in names or range(classes)]
+        names = [printable(name, 24) for name in names or range(classes)]
         axis.set_yticks(range(classes), names)
         slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
         axis.set_xticks(range(classes), names, **(slant if max(map(len, names)) > 2 else {}))
