@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 import checkpoint_campaign  # noqa: E402  after the path
 import data_campaign  # noqa: E402
+import foreign_campaign  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import own_data_campaign  # noqa: E402
@@ -257,6 +258,7 @@ def main():
         "foreign_headers": lambda folder: data_campaign.foreign_headers(folder, 60),
         "lost_samples": lambda folder: data_campaign.lost_samples(folder, 300),
         "user_datasets": lambda folder: own_data_campaign.user_datasets(folder, 6),
+        "foreign_files": foreign_campaign.foreign_files,
     }
     for name, part in parts.items():
         if arguments.only in ("", name):

@@ -15,6 +15,7 @@ PACKAGE = ROOT / "dalif_jax"
 ROOMS = [
     "atomic_write",
     "suggest",
+    "strict_json",
     "surrogates",
     "ops",
     "norms",
@@ -41,7 +42,8 @@ ONLY_IN = {
     "tensorflow_datasets": ["data.records"],
     "google_crc32c": ["data.records"],
     "grain": ["data.feed"],
-    "nir": ["exchange.interchange"],
+    "nir": ["exchange.interchange", "exchange.nir_file"],
+    "h5py": ["exchange.nir_file"],
     "safetensors": ["exchange.card"],
     "huggingface_hub": ["exchange.hub"],
     "optax": ["training"],

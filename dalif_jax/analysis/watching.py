@@ -4,9 +4,18 @@ from pathlib import Path
 
 import numpy as np
 
-from dalif_jax.analysis.figures import BLUE, GREEN, GREY, ORANGE, corner_note
+from dalif_jax.analysis.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    corner_note,
+    plain_text,
+    printable,
+)
 
 
+@plain_text
 def sample(example, inside, label, path, classes=None, note="", neurons=48):
     """One example's frames, the answer over time, and the spikes of every layer, as PNG.
 
@@ -20,6 +29,9 @@ def sample(example, inside, label, path, classes=None, note="", neurons=48):
     spikes, logits = inside.spikes, inside.logits
     timesteps, layers = len(logits), list(spikes)
     classes = classes or [f"class {k}" for k in range(logits.shape[-1])]
+    classes = [printable(name) for name in classes]
+    # A legend leaves out what begins with an underscore.
+    classes = [f" {name}" if name.startswith("_") else name for name in classes]
     shown = example if example.ndim == 4 else example[None]
     pick = np.unique(np.linspace(0, len(shown) - 1, min(len(shown), 8)).round().astype(int))
     from matplotlib.figure import Figure
@@ -86,6 +98,7 @@ def sample(example, inside, label, path, classes=None, note="", neurons=48):
     return Path(path)
 
 
+@plain_text
 def membranes(inside, path, note="", neurons=3, most=8):
     """Membranes of a few neurons of every layer over time, thresholds and resets, as PNG.
 

@@ -9,9 +9,17 @@ import sys
 import time
 from pathlib import Path
 
+from dalif_jax import strict_json
+
 
 class LogError(ValueError):
     """What a run writes down cannot be read or written; the message names file and line."""
+
+
+MAX_LOG_BYTES = 2**30
+# What a record may hold under these names; None stands for a number that is not finite.
+NUMBERS = ("epoch", "loss", "accuracy", "learning_rate", "images_per_second", "peak_mb")
+TEXTS, MAX_TEXT = ("device", "split"), 1000
 
 
 def read_metrics(path):
@@ -19,24 +27,56 @@ def read_metrics(path):
 
     Raises:
       FileNotFoundError: no such file.
-      LogError: another line is not a JSON object; names file and line.
+      LogError: another line is not a JSON object, or a value has another type than RunLog writes;
+        names file and line. The file is larger than MAX_LOG_BYTES, or is not a regular one.
     """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise LogError(f"{path} is not a regular file")
+    size = path.stat().st_size
+    if size > MAX_LOG_BYTES:
+        raise LogError(f"{path} has {size:,} bytes; at most {MAX_LOG_BYTES:,} are read")
     records = []
-    lines = Path(path).read_bytes().split(b"\n")
+    lines = path.read_bytes().split(b"\n")
     # A whole line ends in a newline, so what follows the last one was never finished.
     for number, line in enumerate(lines[:-1], 1):
         try:
-            record = json.loads(line)
-            if not isinstance(record, dict) or "kind" not in record:
-                raise ValueError("no record of a kind and a step")
-            if not isinstance(record.get("step"), int):
-                raise ValueError("its step is no integer")
-            if not isinstance(record.get("seconds", 0.0), int | float):
-                raise ValueError("its seconds are no number")
+            record = strict_json.parse(line)
+            _check_record(record)
         except ValueError as error:
             raise LogError(f"{path} line {number} is not a metrics record: {error}") from error
         records.append(record)
     return records
+
+
+def _check_record(record):
+    """Raise ValueError where a record has another form than RunLog.write gives it."""
+    if not isinstance(record.get("kind"), str):
+        raise ValueError("no record of a kind and a step")
+    if type(record.get("step")) is not int or record["step"] < 0:
+        raise ValueError("its step is no integer from 0")
+    if type(record.get("seconds", 0.0)) not in (int, float):
+        raise ValueError("its seconds are no number")
+    for key in NUMBERS:
+        if type(record.get(key)) not in (int, float, type(None)):
+            raise ValueError(f"its {key} is no number")
+    for key in TEXTS:
+        value = record.get(key)
+        if value is not None and not (isinstance(value, str) and len(value) <= MAX_TEXT):
+            raise ValueError(f"its {key} is no text of at most {MAX_TEXT} characters")
+    layers = record.get("layers", {})
+    if not isinstance(layers, dict) or not all(isinstance(row, dict) for row in layers.values()):
+        raise ValueError("its layers are no objects by name")
+    for name, row in layers.items():
+        for key, value in row.items():
+            if not _numeric(value):
+                raise ValueError(f"its layers.{name!a:.60}.{key!a:.60} is no number, nor a list")
+
+
+def _numeric(value):
+    if isinstance(value, list):
+        return bool(value) and all(map(_numeric, value))
+    return type(value) in (int, float, type(None))
 
 
 class RunLog:

@@ -1,10 +1,12 @@
 """What the keys of a config stand for, and the config of a run as a file."""
 
 import json
+import math
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from dalif_jax import strict_json
 from dalif_jax.atomic_write import atomic_write
 from dalif_jax.data import fingerprint, own, sets
 from dalif_jax.data.events.frames import FrameSettings
@@ -23,6 +25,8 @@ from dalif_jax.settings.pieces import (  # noqa: F401
 
 # Where the data lies does not change a run.
 NOT_THE_RUN = ("data_dir", "cache_dir", "data_workers")
+# What belongs to a machine and not to a trained network: a model card holds none of it.
+LOCAL = (*NOT_THE_RUN, "init_from")
 # What a run may be continued with: how long, and what it leaves behind when.
 MAY_CHANGE = (
     "epochs", "eval_every", "checkpoint_every", "keep", "log_every", "eval_batch_size", "mac_pj",
@@ -124,28 +128,110 @@ def from_json(values, where):
     """Config from what to_json wrote.
 
     Raises:
-      ConfigError: a key this version does not know, or a value of another type.
+      ConfigError: a key this version does not know, a value of another type, or one that is larger
+        than any network or dataset needs.
     """
     if not isinstance(values, dict):
         raise ConfigError(f"{where} holds no settings but {values!r:.50}")
     config = base_config()
     for key, value in values.items():
         if key not in config:
-            raise unknown_key(key, f"in {where}")
+            raise unknown_key(str(key)[:80], f"in {where}")
         if value is None and config[key] is not None:
             raise ConfigError(f"{key}=null in {where}: {type(config[key]).__name__} expected")
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            raise ConfigError(f"{key} in {where} has {len(value):,} characters, at most {MAX_TEXT}")
+        if isinstance(value, list) and len(value) > MAX_LIST:
+            raise ConfigError(f"{key} in {where} has {len(value):,} values, at most {MAX_LIST}")
         try:
             if isinstance(config[key], ConfigDict):
                 config[key].update({name: _plain(own) for name, own in dict(value).items()})
             else:
                 config[key] = _plain(value)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{key}={value!r:.50} in {where}: {error}") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ConfigError(f"{key}={value!a:.50} in {where}: {reason}") from error
+        if key == "found" and value:
+            _check_dataset(value, where)
+        elif key.endswith("_options"):
+            _check_options(key, value, where)
     return config
+
+
+MAX_TEXT, MAX_LIST = 4096, 1000
+MAX_CLASSES, MAX_NAME = 100_000, 1000
+MAX_SIDE, MAX_CHANNELS, MAX_EXAMPLES, MAX_FRAMES = 4096, 64, 2**31 - 1, 10_000
+# Larger than in any network; what is built from a larger one would exhaust memory or time.
+MAX_OPTION, MAX_BLOCKS = 2**16, 1000
 
 
 def _plain(value):
     return tuple(map(_plain, value)) if isinstance(value, list) else value
+
+
+def _integer_in(value, low, high):
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _check_dataset(dataset, where):
+    """Raise ConfigError where the dataset record of a config.json describes no dataset."""
+
+    def require(right, key, expected):
+        if not right:
+            raise ConfigError(f"found.{key}={dataset.get(key)!a:.60} in {where}: {expected}")
+
+    for key in ("shape", "classes", "train", "test", "mean", "std"):
+        require(key in dataset, key, "it is missing")
+    shape, classes = dataset["shape"], dataset["classes"]
+    require(
+        isinstance(shape, list | tuple)
+        and len(shape) == 3
+        and all(_integer_in(side, 1, MAX_SIDE) for side in shape[:2])
+        and _integer_in(shape[2], 1, MAX_CHANNELS),
+        "shape",
+        f"height and width up to {MAX_SIDE} and up to {MAX_CHANNELS} channels expected",
+    )
+    require(
+        isinstance(classes, list | tuple)
+        and 1 < len(classes) <= MAX_CLASSES
+        and all(isinstance(name, str) and len(name) <= MAX_NAME for name in classes),
+        "classes",
+        f"2 to {MAX_CLASSES:,} names of at most {MAX_NAME} characters expected",
+    )
+    for key in ("train", "test"):
+        require(_integer_in(dataset[key], 1, MAX_EXAMPLES), key, "a number of examples expected")
+    for key in ("mean", "std"):
+        numbers = dataset[key]
+        require(
+            isinstance(numbers, list | tuple)
+            and len(numbers) in (0, shape[2])
+            and all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
+            and (key == "mean" or all(n > 0 for n in numbers)),
+            key,
+            "a finite number for each channel expected" + ", above 0" * (key == "std"),
+        )
+    frames = dataset.get("timesteps", 0)
+    require(_integer_in(frames, 0, MAX_FRAMES), "timesteps", f"0 to {MAX_FRAMES:,} expected")
+
+
+def _check_options(key, options, where):
+    """Raise ConfigError for sizes in a config.json that no component has."""
+    for name, value in options.items():
+        values, numbers = [value], []
+        while values:
+            each = values.pop()
+            if isinstance(each, list | tuple):
+                if len(each) > MAX_LIST:
+                    raise ConfigError(f"{key}.{name!a:.60} in {where} has {len(each):,} values")
+                values.extend(each)
+            elif isinstance(each, str) and len(each) > MAX_TEXT:
+                raise ConfigError(f"{key}.{name!a:.60} in {where} has {len(each):,} characters")
+            elif isinstance(each, int) and not isinstance(each, bool):
+                numbers.append(each)
+        if any(abs(number) > MAX_OPTION for number in numbers):
+            raise ConfigError(f"{key}.{name!a:.60} in {where} holds a number above {MAX_OPTION:,}")
+        if name in ("blocks", "n") and sum(numbers) > MAX_BLOCKS:
+            raise ConfigError(f"{key}.{name} in {where}: at most {MAX_BLOCKS:,} blocks expected")
 
 
 def load(workdir):
@@ -158,9 +244,9 @@ def load(workdir):
     if not path.is_file():
         raise ConfigError(f"no run in {workdir}: {path} does not exist")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is not readable as JSON: {error}") from error
+        values = strict_json.read(path)
+    except strict_json.JSONError as error:
+        raise ConfigError(str(error)) from error
     return from_json(values, path)
 
 
