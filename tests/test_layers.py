@@ -14,6 +14,7 @@ PACKAGE = ROOT / "dalif_jax"
 # Lowest first. A room, a folder or a file of the package, imports from lower ones and itself.
 ROOMS = [
     "atomic_write",
+    "file_lock",
     "surrogates",
     "ops",
     "norms",
@@ -36,7 +37,7 @@ ONLY_IN = {
     "sklearn": ["data.digits"],
     "tonic": ["data.events.events", "data.events.recordings"],
     "joblib": ["data.events.conversion", "data.feed"],
-    "filelock": ["data.events.frames", "runs.command"],
+    "filelock": ["file_lock"],
     "tensorflow_datasets": ["data.records"],
     "google_crc32c": ["data.records"],
     "grain": ["data.feed"],

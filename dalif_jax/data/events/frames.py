@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock
 
 from dalif_jax.data import cache
 from dalif_jax.data.events.conversion import convert
 from dalif_jax.data.events.events import DataError
+from dalif_jax.file_lock import file_lock
 
 FORMAT = 2  # of the cache; another number lets old ones lie
 
@@ -62,7 +62,7 @@ def load(source, settings, cache_dir="", workers=0):
         folder = root / name
         if not folder.is_dir():
             root.mkdir(parents=True, exist_ok=True)
-            with FileLock(root / f"{name}.lock"):
+            with file_lock(root / f"{name}.lock"):
                 if not folder.is_dir():  # another process may have made it meanwhile
                     convert(source, settings, about, folder, workers)
     except OSError as error:
