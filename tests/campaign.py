@@ -72,7 +72,11 @@ def result(workdir):
     with Checkpoints(Path(workdir) / "checkpoints", settings.keep, create=False) as checkpoints:
         step, state, _ = checkpoints.restore_newest(like(settings))
     records = runlog.read_metrics(Path(workdir) / "metrics.jsonl")
-    records = [{k: v for k, v in r.items() if k not in OF_THE_PROCESS} for r in records]
+    records = [
+        {k: v for k, v in r.items() if k not in OF_THE_PROCESS}
+        for r in records
+        if r["kind"] != "output"  # lines that could not be printed
+    ]
     evaluation = json.loads((Path(workdir) / "eval.json").read_text())
     return step, digest(jax.device_get(state)), records, evaluation
 

@@ -1,8 +1,11 @@
 """Pictures of a run: curves, decays, firing rates, energy, confusion."""
 
+import io
 from pathlib import Path
 
 import numpy as np
+
+from dalif_jax.atomic_write import atomic_write
 
 # Colours told apart with any colour vision (Okabe and Ito).
 BLUE, ORANGE, GREEN, GREY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#999999", "#AA4499"
@@ -21,6 +24,14 @@ def panels(count, width=5.0, height=3.6, across=4):
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def save(figure, path, **options):
+    """Write a figure as PNG, whole or not at all; `options` of Figure.savefig."""
+    # Rendered in memory: an error in it leaves no file.
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", **options)
+    atomic_write(path, picture.getvalue())
 
 
 def corner_note(figure, note):
@@ -64,7 +75,7 @@ def learning_curves(records, path):
     accuracy.set(xlabel="epoch", ylabel="accuracy (%)")
     rate.set(xlabel="epoch", ylabel="learning rate")
     loss.legend(frameon=False)
-    figure.savefig(path)
+    save(figure, path)
     return Path(path)
 
 
@@ -97,7 +108,7 @@ def number_curves(records, path, meanings=None):
     bar = figure.colorbar(scale, ax=axes, label="neuron layer, shallow to deep")
     bar.ax.set_ylim(1, max(len(names), 2))
     bar.set_ticks(sorted({1, (1 + len(names)) // 2, max(len(names), 2)}))
-    figure.savefig(path)
+    save(figure, path)
     return Path(path)
 
 
@@ -128,7 +139,7 @@ def firing_rates(records, path, step=None, note=""):
     axis.set(ylabel="firing rate (% of neurons and timesteps)")
     axis.legend(frameon=False)
     corner_note(figure, note)
-    figure.savefig(path)
+    save(figure, path)
     return Path(path)
 
 
@@ -171,7 +182,7 @@ def energy_layers(report, path, note=""):
     for axis in axes:
         axis.legend(frameon=False, fontsize=8)
     corner_note(figure, note)
-    figure.savefig(path)
+    save(figure, path)
     return Path(path)
 
 
@@ -198,7 +209,7 @@ def confusion_matrix(report, path, names=None, note=""):
     figure.colorbar(image, label="share of the right class (%)")
     if note:
         axis.set_title(note, fontsize=7, color="0.4")
-    figure.savefig(path, bbox_inches="tight")
+    save(figure, path, bbox_inches="tight")
     return Path(path)
 
 

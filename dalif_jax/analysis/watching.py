@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dalif_jax.analysis.figures import BLUE, GREEN, GREY, ORANGE, corner_note
+from dalif_jax.analysis.figures import BLUE, GREEN, GREY, ORANGE, corner_note, save
 
 
 def sample(example, inside, label, path, classes=None, note="", neurons=48):
@@ -92,7 +92,7 @@ def sample(example, inside, label, path, classes=None, note="", neurons=48):
     else:
         rasters[-1].set(xlabel="timestep", xticks=_few(steps))
     corner_note(figure, note)
-    figure.savefig(path)
+    save(figure, path)
     return Path(path)
 
 
@@ -145,7 +145,7 @@ def membranes(inside, path, note="", neurons=3, most=8):
     resets = " and resets to 0" if inside.hard_reset else ""
     figure.suptitle(f"membranes h: blue; spikes{resets}: orange; threshold: green", fontsize=9)
     corner_note(figure, note)
-    figure.savefig(path)
+    save(figure, path)
     return Path(path)
 
 

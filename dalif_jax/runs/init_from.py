@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from dalif_jax.atomic_write import atomic_write
 from dalif_jax.exchange import card
 from dalif_jax.runs.checkpoint import CheckpointError, Checkpoints
 from dalif_jax.runs.seal import digest
@@ -90,13 +91,18 @@ def fit(weights, shapes):
     return taken, [*lines, *new, *unused]
 
 
+def digest_of(taken):
+    """{array: its digest} of the taken arrays, as JSON values."""
+    return {key: value[2] for key, value in digest(taken).items()}
+
+
 def start(workdir, state, taken, replicated):
     """A TrainState before its first step with the taken arrays in it; averages start there too.
 
     Raises:
       ConfigError: the run began before with other arrays from there, and has no checkpoint yet.
     """
-    now = {key: value[2] for key, value in digest(taken).items()}
+    now = digest_of(taken)
     path = Path(workdir) / RECORD
     if path.exists() and not jax.process_index():
         before = json.loads(path.read_text(encoding="utf-8"))
@@ -106,9 +112,7 @@ def start(workdir, state, taken, replicated):
                 "since; use another --workdir, or remove that file to begin with those of now"
             )
     elif not jax.process_index():
-        temporary = path.with_suffix(".json.tmp")
-        temporary.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        atomic_write(path, json.dumps(now, indent=2) + "\n")
 
     def replaced(tree, prefix):
         def leaf(path, old) -> Any:

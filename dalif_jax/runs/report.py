@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dalif_jax import neurons
 from dalif_jax.analysis import figures, health, watching
+from dalif_jax.atomic_write import atomic_write
 from dalif_jax.data import classes, sets
 from dalif_jax.runs.runlog import LogError, duration, read_metrics
 from dalif_jax.settings import config
@@ -66,11 +67,9 @@ def write(workdir, settings, values, state, feed, number=0):
     meanings = neurons.NEURONS[settings.neuron].meanings
     drawn = draw_all(workdir, file("firing_rates").name, step, note, meanings) + drawn
     path = workdir / f"{named('report', which)}.html"
-    temporary = path.with_suffix(".html.tmp")
     facts = provenance(settings, records, step)
     text = page(workdir.resolve().name, settings, values, drawn, number, note, facts)
-    temporary.write_text(text)
-    temporary.replace(path)
+    atomic_write(path, text)
     return [*drawn, path]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from dalif_jax.atomic_write import atomic_write
 from dalif_jax.data import sets
 from dalif_jax.data.events.frames import FrameSettings
 from dalif_jax.settings.checks import check_steps, validate  # noqa: F401  used as this module's
@@ -153,12 +154,15 @@ def claim(workdir, config):
 
     Keys of MAY_CHANGE may differ: they are printed, and written anew.
 
+    Returns:
+      the config that the run had before, or None for a new run.
     Raises:
       ConfigError: the workdir holds a run of another config; lists the keys that differ.
     """
-    path = Path(workdir) / "config.json"
+    path, old = Path(workdir) / "config.json", None
     if path.exists():
-        before, now = to_json(load(workdir)), to_json(config)
+        old = load(workdir)
+        before, now = to_json(old), to_json(config)
         differing = {
             key: f"  {key}: {before[key]!r} there, {now[key]!r} now"
             for key in now
@@ -172,12 +176,11 @@ def claim(workdir, config):
                 + "\nuse another --workdir, or the same settings to continue that run"
             )
         if not differing:
-            return
+            return old
         print(f"{workdir} continues with changed settings:\n" + "\n".join(differing.values()))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(to_json(config), indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    atomic_write(path, json.dumps(to_json(config), indent=2) + "\n")
+    return old
 
 
 def identity(config):
