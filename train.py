@@ -226,12 +226,11 @@ def train(settings, workdir, shape, taken=None):
             results = {name: measure(name) for name in feeds if name != "train"}
         except Interrupted:
             sys.exit(signals.exit_code)
-        # Nothing is left to save: the next signal ends the program, without half a file.
-        signals.end()
-        if not first:
-            cluster.finish()
-            return
         try:
+            # Nothing is left to save: the next signal ends the program, without half a file.
+            signals.end()
+            if not first:
+                return
             values = write_report(workdir, settings, state, step, "newest", results)
             *drawn, page = report.write(workdir, settings, values, state, feeds["test"])
         except OSError as error:

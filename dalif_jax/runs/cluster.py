@@ -4,10 +4,13 @@ They talk through the key-value store of JAX's coordination service, which needs
 equal programs, so that nothing is compiled before they are known to agree.
 """
 
+import itertools
 import json
 import os
 import platform
+import threading
 import zlib
+from contextlib import suppress
 from importlib import metadata
 
 import numpy as np
@@ -168,6 +171,61 @@ def peer_error():
     return None
 
 
+class Stop:
+    """An agreement of all processes to stop at the same place.
+
+    Every process counts its calls of `reached`. When one requests a stop, a thread in each holds
+    the count, publishes it, and reads the others': all stop at the first count that none of them
+    has passed. It must be a thread, because the main thread may wait for a step of a process whose
+    count is held.
+    """
+
+    def __init__(self):
+        self.requested = None  # the signal that this process received
+        self._lock = threading.Lock()
+        self._count, self._last, self._number = 0, None, None
+
+    def request(self, number):
+        """Ask all processes to stop, from a signal handler; False if this one did so before."""
+        first = self.requested is None
+        if first:
+            self.requested = number
+        return first
+
+    def reached(self):
+        """Count a call; the number of the signal from which on all stop, else None."""
+        with self._lock:
+            self._count += 1
+            return self._number if self._last is not None and self._count >= self._last else None
+
+    def listen(self):
+        """Start the thread."""
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self):
+        store, key = distributed.global_state.client, f"{PREFIX}/stop"
+        try:
+            while True:
+                if self.requested is not None:
+                    with suppress(RuntimeError):  # another process has requested it
+                        store.key_value_set(key, str(int(self.requested)))
+                try:
+                    number = int(store.blocking_key_value_get(key, SLICE_MS))
+                    break
+                except RuntimeError as error:
+                    if "DEADLINE_EXCEEDED" not in str(error):
+                        raise
+            with self._lock:
+                store.key_value_set(f"{key}_at/{rank()}", str(self._count))
+                counts = [int(_wait(f"{key}_at/{n}")) for n in range(size())]
+                self._last, self._number = max(counts) + 1, number
+        except (RuntimeError, AttributeError, config.ConfigError):
+            return  # the program ends
+
+
+STOP = Stop()
+
+
 class AgreedFeed:
     """A streamed feed whose errors reach all processes at the same batch.
 
@@ -197,20 +255,25 @@ def agreed(feed):
     return AgreedFeed(feed) if streamed and size() > 1 else feed
 
 
+_barriers = itertools.count()  # of all batches; every process makes them in the same order
+
+
 def _agreed(batches):
     store = distributed.global_state.client
     while True:
         failed = batch = None
+        # The number keeps a process that is still at the batch before from stopping there.
+        errors = f"{PREFIX}/batch/{next(_barriers)}"
         try:
             batch = next(batches, None)
         except DataError as error:
             failed = error
-            announce(error)
+            store.key_value_set(f"{errors}/{rank()}", str(error))
         store.wait_at_barrier(f"{PREFIX}/batch", 24 * 3600 * 1000)
         if failed is not None:
             raise failed
-        if message := peer_error():
-            raise DataError(message)
+        for key, text in store.key_value_dir_get(errors):
+            raise DataError(f"process {key.rsplit('/', 1)[-1]} ended with an error: {text}")
         if batch is None:
             return
         yield batch

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import jax
 from absl import app, flags, logging
-from jax.experimental import multihost_utils
 
 from dalif_jax import __version__
 from dalif_jax.data.sets import DataError
@@ -38,30 +37,31 @@ class Signals:
     """SIGINT, SIGTERM and SIGHUP noted, not obeyed: the loop ends its step, saves, and exits.
 
     Further signals change nothing, so that a save is never cut short. Of several processes all stop
-    after the same step, whichever of them received the signal: JAX's preemption service agrees on
-    one. It listens to SIGTERM alone, so the other two are passed on as one. The process that
-    received SIGINT exits with 130, the others with 143.
+    after the same step, and exit with the same code, whichever of them received the signal.
     """
 
     def __init__(self):
-        self.received = None  # the first signal that stops this process
-        self._checks, self._stopping = 0, False
+        self.received = None  # the first signal
 
     def __enter__(self):
-        self.received = None
         self._before = {} if cluster.size() > 1 else signals.handle(self._note)
         return self
 
     def reached(self):
         """Whether to stop now. Every process must call it equally often."""
-        if cluster.size() == 1:
-            return self.received is not None
-        if not self._stopping:
-            self._checks += 1
-            self._stopping = multihost_utils.reached_preemption_sync_point(self._checks)
-        if self._stopping:
-            self.received = _deferred[0] if _deferred else signal.SIGTERM
-        return self._stopping
+        if cluster.size() > 1 and (number := cluster.STOP.reached()):
+            self.received = number
+        return self.received is not None
+
+    def end(self):
+        """Let the next signal end the program: after the loop nothing is left to save.
+
+        Raises:
+          SystemExit: a signal came too late to stop the loop.
+        """
+        signals.exit_on_signals()
+        if number := self.received or cluster.STOP.requested:
+            raise SystemExit(128 + number)
 
     def __exit__(self, *_):
         for number, handler in self._before.items():
@@ -72,17 +72,6 @@ class Signals:
             self.received = number
             signals.notice(f"{signals.name_of(number)}: {STOPS}")
 
-    def end(self):
-        """Let the next signal end the program: after the loop nothing is left to save.
-
-        Raises:
-          SystemExit: a signal came too late for the processes to agree on a step.
-        """
-        signals.exit_on_signals()
-        received = self.received or (_deferred[0] if _deferred else None)
-        if received:
-            raise SystemExit(128 + received)
-
     @property
     def exit_code(self):
         """What shells expect of a program ended by the signal: 130, 143 or 129."""
@@ -90,15 +79,12 @@ class Signals:
 
 
 STOPS = "the step is finished and saved, then this run stops"
-_deferred = []  # the first SIGINT or SIGHUP of one of several processes
 
 
-def _pass_on(number, _):
-    """Make a signal to one of several processes a preemption notice, which reaches all."""
-    if not _deferred:
-        _deferred.append(number)
+def _request_stop(number, _):
+    """Handle a signal to one of several processes."""
+    if cluster.STOP.request(number):
         signals.notice(f"{signals.name_of(number)}: {STOPS}")
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def join_cluster():
@@ -108,6 +94,8 @@ def join_cluster():
     Raises:
       ConfigError: JAX finds no description of a cluster in the environment.
     """
+    # It knows SIGTERM alone, and its handler would replace this program's.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize()
     except ValueError as error:
@@ -116,9 +104,8 @@ def join_cluster():
             "mpirun, in a Kubernetes job or on every host of a TPU pod"
         ) from error
     if cluster.size() > 1:
-        for number in signals.STOPPING:  # JAX has installed a handler of SIGTERM itself
-            if number != signal.SIGTERM and signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, _pass_on)
+        signals.handle(_request_stop)
+        cluster.STOP.listen()
     if cluster.rank():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  open until the process ends
 
@@ -292,14 +279,15 @@ def report_errors(main):
     return run
 
 
-EXIT_SECONDS = 60  # for handlers of the exit, for example leaving the other processes
+EXIT_SECONDS = 10  # for what libraries do at the exit
+EXIT_SECONDS_CLUSTER = 60  # with other processes to wait for
 
 
 def run_program(main):
     """Run a main function as a program: when it has ended, the process ends.
 
     Python waits at its exit for threads without limit, and a library whose thread could not start
-    can leave others that wait for it. So the exit handlers get EXIT_SECONDS, and then the process
+    can leave others that wait for it. So the exit handlers get a limited time, and then the process
     ends with the exit code of `main`, whatever still runs.
     """
     code = 1
@@ -315,11 +303,12 @@ def run_program(main):
     except BaseException as error:
         cluster.announce(f"{type(error).__name__}: {error}")
         sys.excepthook(*sys.exc_info())
-    with contextlib.suppress(ValueError):  # not the main thread
+    limit = EXIT_SECONDS if cluster.size() == 1 else EXIT_SECONDS_CLUSTER
+    with contextlib.suppress(ValueError, AttributeError):  # not the main thread; Windows
         signal.signal(signal.SIGALRM, lambda *_: os._exit(code))
-        signal.alarm(EXIT_SECONDS)
+        signal.alarm(limit)
     with contextlib.suppress(RuntimeError):  # no more threads; the alarm is left
-        threading.Timer(EXIT_SECONDS, os._exit, (code,)).start()
+        threading.Timer(limit, os._exit, (code,)).start()
     try:
         atexit._run_exitfuncs()  # Python calls these only after it has waited for threads
     except BaseException:
