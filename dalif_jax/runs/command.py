@@ -5,6 +5,7 @@ import contextlib
 import functools
 import os
 import platform
+import re
 import signal
 import sys
 import threading
@@ -121,6 +122,7 @@ def check_places(workdir):
     """
     for path in sorted(Path(workdir).iterdir()) if Path(workdir).is_dir() else ():
         name = path.name.removesuffix(".tmp")
+        name = re.sub("^(eval|report)_best", r"\1", name)
         if not (name in FOLDERS or name in FILES or path.suffix in WRITTEN):
             continue
         if path.is_symlink():
