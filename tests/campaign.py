@@ -245,6 +245,8 @@ def main():
     parser.add_argument("--only", default="", help="one part, by its name in the file")
     parser.add_argument("--corruptions", type=int, default=None, help="fewer of them")
     arguments = parser.parse_args()
+    import output_campaign  # it uses this module
+
     out = Path(arguments.out)
     found = json.loads(out.read_text()) if out.exists() else {}
     found["machine"] = {
@@ -258,6 +260,8 @@ def main():
         "odd_paths": lambda folder: checkpoint_campaign.odd_paths(folder, 300),
         "mixed_checkpoints": lambda folder: checkpoint_campaign.mixed(folder, 300),
         "foreign_headers": lambda folder: data_campaign.foreign_headers(folder, 60),
+        "broken_output": lambda folder: output_campaign.broken_output(folder, 64),
+        "process_groups": lambda folder: output_campaign.process_groups(folder),
         "lost_samples": lambda folder: data_campaign.lost_samples(folder, 300),
     }
     for name, part in parts.items():

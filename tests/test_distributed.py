@@ -1,6 +1,7 @@
 """Several processes train one run over CPU collectives, found the way Slurm's are."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -29,7 +30,7 @@ def start(workdir, count, *arguments, recipe="configs/digits.py", settings=campa
              "--workdir", str(workdir), *settings, *ARGUMENTS, *arguments,
              *(each[rank] if each else ())],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**campaign.ENVIRONMENT, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "",
+            env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "",
                  "PYTHONUNBUFFERED": "1", "SLURM_JOB_ID": str(job), "SLURM_NTASKS": str(count),
                  "SLURM_STEP_NODELIST": "localhost", "SLURM_PROCID": str(rank),
                  "SLURM_LOCALID": str(rank)},
