@@ -57,7 +57,7 @@ def broken_start(workdir, arguments, kind):
     return subprocess.Popen(closed, **where), lambda: None
 
 
-def broken_output(folder, tries, seed=0, epochs=80, progress=lambda counts: None):
+def broken_output(folder, tries, seed=0, epochs=240, progress=lambda counts: None):
     """Break a run's output in one of four ways and stop it by one of three signals, at random
     moments and in either order: it must end with 128 + number and save the step that it reached.
     Continued to its end it must be, bit for bit, the run that nothing happened to."""
@@ -210,7 +210,9 @@ def process_groups(folder, refusals=6, stops=8, errors=2, compare=48, seed=0):
         shutil.copytree(prepared, damaged)
         shard = sorted(damaged.rglob("*train*tfrecord*"))[-1]
         data = bytearray(shard.read_bytes())
-        data[rng.randrange(len(data) // 2, len(data) - 100)] ^= 4
+        # Many records, because each process reads only its part of every batch.
+        for place in range(rng.randrange(len(data) // 4, len(data) // 2), len(data), 400):
+            data[place] ^= 4
         shard.write_bytes(data)
         workdir, each = folder / f"error{number}", []
         for root in rng.sample([prepared, damaged], 2):
