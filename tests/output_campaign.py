@@ -8,6 +8,7 @@ import pty
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -211,8 +212,14 @@ def process_groups(folder, refusals=6, stops=8, errors=2, compare=48, seed=0):
         shard = sorted(damaged.rglob("*train*tfrecord*"))[-1]
         data = bytearray(shard.read_bytes())
         # Many records, because each process reads only its part of every batch.
-        for place in range(rng.randrange(len(data) // 4, len(data) // 2), len(data), 400):
-            data[place] ^= 4
+        start, first = 0, rng.randrange(8, 20)
+        for record in range(len(pairs)):
+            if start >= len(data):
+                break
+            (length,) = struct.unpack("<Q", data[start : start + 8])
+            if record >= first:
+                data[start + 12 + length // 2] ^= 4
+            start += 16 + length
         shard.write_bytes(data)
         workdir, each = folder / f"error{number}", []
         for root in rng.sample([prepared, damaged], 2):
