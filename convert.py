@@ -10,11 +10,10 @@ import dalif_jax.runs.environment  # noqa: F401  before anything imports JAX
 
 # isort: split
 
-import sys
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import flags
 from flax.traverse_util import unflatten_dict
 
 from dalif_jax import training
@@ -22,7 +21,7 @@ from dalif_jax.data import sets
 from dalif_jax.data.feed import feed_of
 from dalif_jax.exchange import card, convert, hub
 from dalif_jax.runs import init_from, report
-from dalif_jax.runs.command import accelerator_warning, devices, parse_flags, report_errors
+from dalif_jax.runs.command import accelerator_warning, devices, report_errors, run_program
 from dalif_jax.runs.places import card_folder, compilation_cache, folder
 from dalif_jax.settings import config
 from dalif_jax.training.evaluation import evaluate, structure_of, write_report
@@ -134,4 +133,4 @@ def agreement(before, after):
 
 
 if __name__ == "__main__":
-    sys.exit(app.run(main, flags_parser=parse_flags))
+    run_program(main)

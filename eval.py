@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import flags
 
 from dalif_jax import training
 from dalif_jax.data import sets
@@ -25,7 +25,7 @@ from dalif_jax.data.feed import feed_of
 from dalif_jax.exchange import card
 from dalif_jax.runs import compiler, report
 from dalif_jax.runs.checkpoint import Checkpoints
-from dalif_jax.runs.command import accelerator_warning, devices, parse_flags, report_errors
+from dalif_jax.runs.command import accelerator_warning, devices, report_errors, run_program
 from dalif_jax.runs.places import MayBeReadOnly, card_folder, compilation_cache, folder
 from dalif_jax.settings import config
 from dalif_jax.training.evaluation import evaluate, structure_of, write_report
@@ -107,4 +107,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    sys.exit(app.run(main, flags_parser=parse_flags))
+    run_program(main)

@@ -1,9 +1,12 @@
 """Pictures of a run: curves, decays, firing rates, energy, confusion."""
 
 import functools
+import io
 from pathlib import Path
 
 import numpy as np
+
+from dalif_jax.atomic_write import atomic_write
 
 # Colours told apart with any colour vision (Okabe and Ito).
 BLUE, ORANGE, GREEN, GREY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#999999", "#AA4499"
@@ -55,6 +58,14 @@ def panels(count, width=5.0, height=3.6, across=4):
     return figure, axes
 
 
+def save(figure, path, **options):
+    """Write a figure as PNG, whole or not at all; `options` of Figure.savefig."""
+    # Rendered in memory: an error in it leaves no file.
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", **options)
+    atomic_write(path, picture.getvalue())
+
+
 def corner_note(figure, note):
     """Which checkpoint a figure is of, small in its corner."""
     if note:
@@ -99,7 +110,7 @@ def learning_curves(records, path):
     accuracy.set(xlabel="epoch", ylabel="accuracy (%)")
     rate.set(xlabel="epoch", ylabel="learning rate")
     loss.legend(frameon=False)
-    figure.savefig(path)
+    save(figure, path)
     return Path(path)
 
 
@@ -133,7 +144,7 @@ def number_curves(records, path, meanings=None):
     bar = figure.colorbar(scale, ax=axes, label="neuron layer, shallow to deep")
     bar.ax.set_ylim(1, max(len(names), 2))
     bar.set_ticks(sorted({1, (1 + len(names)) // 2, max(len(names), 2)}))
-    figure.savefig(path)
+    save(figure, path)
     return Path(path)
 
 
@@ -172,7 +183,7 @@ def firing_rates(records, path, step=None, note=""):
     axis.set(ylabel="firing rate (%)")
     axis.legend(frameon=False)
     corner_note(figure, note)
-    figure.savefig(path)
+    save(figure, path)
     return Path(path)
 
 
@@ -216,7 +227,7 @@ def energy_layers(report, path, note=""):
     for axis in axes:
         axis.legend(frameon=False, fontsize=8)
     corner_note(figure, note)
-    figure.savefig(path)
+    save(figure, path)
     return Path(path)
 
 
@@ -244,7 +255,7 @@ def confusion_matrix(report, path, names=None, note=""):
     figure.colorbar(image, label="share of the right class (%)")
     if note:
         axis.set_title(printable(note, 200), fontsize=7, color="0.4")
-    figure.savefig(path, bbox_inches="tight")
+    save(figure, path, bbox_inches="tight")
     return Path(path)
 
 

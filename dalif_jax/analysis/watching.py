@@ -12,6 +12,7 @@ from dalif_jax.analysis.figures import (
     corner_note,
     plain_text,
     printable,
+    save,
 )
 
 
@@ -94,7 +95,7 @@ def sample(example, inside, label, path, classes=None, note="", neurons=48):
                          fontsize=9, loc="left")  # fmt: skip
     rasters[-1].set(xlabel="timestep", xticks=_few(steps))
     corner_note(figure, note)
-    figure.savefig(path)
+    save(figure, path)
     return Path(path)
 
 
@@ -150,7 +151,7 @@ def membranes(inside, path, note="", neurons=3, most=8):
     resets = " and resets to 0" if inside.hard_reset else ""
     figure.suptitle(f"membranes h: blue; spikes{resets}: orange; threshold: green", fontsize=9)
     corner_note(figure, note)
-    figure.savefig(path)
+    save(figure, path)
     return Path(path)
 
 

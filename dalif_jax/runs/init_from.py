@@ -93,13 +93,18 @@ def fit(weights, shapes):
     return taken, [*lines, *new, *unused]
 
 
+def digest_of(taken):
+    """{array: its digest} of the taken arrays, as JSON values."""
+    return {key: value[2] for key, value in digest(taken).items()}
+
+
 def start(workdir, state, taken, replicated):
     """A TrainState before its first step with the taken arrays in it; averages start there too.
 
     Raises:
       ConfigError: the run began before with other arrays from there, and has no checkpoint yet.
     """
-    now = {key: value[2] for key, value in digest(taken).items()}
+    now = digest_of(taken)
     path = Path(workdir) / RECORD
     if path.exists() and not jax.process_index():
         try:

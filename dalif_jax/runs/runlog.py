@@ -4,12 +4,15 @@ import contextlib
 import json
 import math
 import os
+import re
 import socket
 import sys
 import time
 from pathlib import Path
 
 from dalif_jax import strict_json
+from dalif_jax.atomic_write import atomic_write
+from dalif_jax.runs import output
 
 
 class LogError(ValueError):
@@ -88,7 +91,8 @@ class RunLog:
     training, with compilation, evaluation and saving, without what was lost between processes.
 
     A record that cannot be written, on a full disk for example, is kept and written with a later
-    one; TensorBoard is given up. Both are reported loudly, once.
+    one; TensorBoard is given up. Both are reported loudly, once. Output of the program that cannot
+    be written is noted as a record of the kind "output", once.
 
     Args:
       again: kinds whose records of `resume_step` itself are to be written again.
@@ -99,6 +103,7 @@ class RunLog:
     def __init__(self, workdir, resume_step, write=True, clock=time.perf_counter, again=()):
         self._board, self._kept, self._warned = None, [], False
         self._clock, self._started = clock, clock()
+        self._noted, self._step, self._wall = {}, resume_step, 0.0
         if not write:  # one of several processes, but not the first
             self._file = open(os.devnull, "ab", buffering=0)  # noqa: SIM115
             return
@@ -108,7 +113,8 @@ class RunLog:
             if self.path.exists():
                 self._drop(resume_step, again)
             # Unbuffered: what was written, and what not, is known when `write` returns.
-            self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115  closed by __exit__
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+            self._file = open(os.open(self.path, flags, 0o666), "ab", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise LogError(f"{self.path} cannot be written: {error}") from error
         try:
@@ -121,13 +127,14 @@ class RunLog:
         folder = self.path.parent / "tensorboard"
         try:
             folder.mkdir(exist_ok=True)
-            name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+            self._wall = _after(folder)
+            name = f"events.out.tfevents.{self._wall:.0f}.{socket.gethostname()}.{os.getpid()}"
             self._board = RecordWriter(str(folder / name))
             for event in (
                 {"file_version": "brain.Event:2"},
                 {"session_log": SessionLog(status=SessionLog.START), "step": resume_step + 1},
             ):
-                self._board.write(Event(wall_time=time.time(), **event).SerializeToString())
+                self._board.write(Event(wall_time=self._now(), **event).SerializeToString())
         except OSError as error:
             self._give_up_board(error)
 
@@ -140,17 +147,13 @@ class RunLog:
             or (record["step"] == resume_step and record["kind"] not in again)
         ]
         self._started -= max((r.get("seconds", 0.0) for r in kept), default=0.0)
-        temporary = self.path.with_suffix(".jsonl.tmp")
-        with open(temporary, "w") as file:
-            file.writelines(json.dumps(record) + "\n" for record in kept)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+        atomic_write(self.path, "".join(json.dumps(record) + "\n" for record in kept))
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, *_):
+        self._note_output()
         self._append()
         self._file.close()
         if self._board:
@@ -168,6 +171,8 @@ class RunLog:
 
     def write(self, kind, step, values):
         """Append one record of a kind ("train", "eval") at a step; values may be nested."""
+        self._step = step
+        self._note_output()
         values = {**_plain(values), "seconds": round(self._clock() - self._started, 3)}
         self._kept.append((json.dumps({"kind": kind, "step": step, **values}) + "\n").encode())
         self._append()
@@ -178,11 +183,23 @@ class RunLog:
             try:
                 for name, value in _scalars(values):
                     summary = scalar(f"{kind}/{name}", value)
-                    event = Event(step=step, summary=summary, wall_time=time.time())
+                    event = Event(step=step, summary=summary, wall_time=self._now())
                     self._board.write(event.SerializeToString())
                 self._board.flush()
             except OSError as error:
                 self._give_up_board(error)
+
+    def _note_output(self):
+        """Record, once, why output of the program was dropped."""
+        if output.failures() != self._noted:
+            self._noted = output.failures()
+            record = {"kind": "output", "step": self._step, "dropped": self._noted}
+            self._kept.append((json.dumps(record) + "\n").encode())
+
+    def _now(self):
+        """The time of an event, never before that of an earlier one."""
+        self._wall = max(self._wall, time.time())
+        return self._wall
 
     def _append(self):
         """Write what is kept, whole lines only."""
@@ -213,6 +230,19 @@ class RunLog:
             f"{self.path.parent / 'tensorboard'} cannot be written: {error}",
             "TensorBoard gets no more of this process; metrics.jsonl has all.",
         )
+
+
+def _after(folder):
+    """A time in seconds after all event files of a folder, also if the clock was set back.
+
+    TensorBoard reads the files in the order of their names, which begin with this time, and drops
+    the steps at and after the start of a later file.
+    """
+    latest = time.time()
+    for path in folder.iterdir():
+        if match := re.match(r"events\.out\.tfevents\.(\d+)", path.name):
+            latest = max(latest, int(match[1]) + 1, math.ceil(path.stat().st_mtime))
+    return latest
 
 
 def warn(*lines):

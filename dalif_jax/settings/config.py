@@ -255,12 +255,15 @@ def claim(workdir, config):
 
     Keys of MAY_CHANGE may differ: they are printed, and written anew.
 
+    Returns:
+      the config that the run had before, or None for a new run.
     Raises:
       ConfigError: the workdir holds a run of another config; lists the keys that differ.
     """
-    path = Path(workdir) / "config.json"
+    path, old = Path(workdir) / "config.json", None
     if path.exists():
-        before, now = to_json(load(workdir)), to_json(config)
+        old = load(workdir)
+        before, now = to_json(old), to_json(config)
         added = _check_data(workdir, config, before, now)
         differing = {
             key: "  " + _difference(key, before[key], now[key])
@@ -275,11 +278,12 @@ def claim(workdir, config):
                 + "\nuse another --workdir, or the same settings to continue that run"
             )
         if not differing and not added:
-            return
+            return old
         if differing:
             print(f"{workdir} continues with changed settings:\n" + "\n".join(differing.values()))
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, json.dumps(to_json(config), indent=2) + "\n")
+    return old
 
 
 def _difference(key, before, now):

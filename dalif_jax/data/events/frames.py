@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock
 
 from dalif_jax.data import cache
 from dalif_jax.data.events.conversion import checksums, convert
 from dalif_jax.data.events.events import DataError
 from dalif_jax.data.fingerprint import printable
+from dalif_jax.file_lock import file_lock
 
 FORMAT = 2  # of the cache; another number lets old ones lie
 
@@ -66,7 +66,7 @@ def load(source, settings, cache_dir="", workers=0):
         splits = _kept(folder)
         if splits is None:
             root.mkdir(parents=True, exist_ok=True)
-            with FileLock(root / f"{name}.lock"):
+            with file_lock(root / f"{name}.lock"):
                 # Another process may have made it meanwhile.
                 splits = _kept(folder, print_damage=True)
                 if splits is None:
