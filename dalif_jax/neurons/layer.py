@@ -14,7 +14,7 @@ from dalif_jax.neurons.piece import Options
 from dalif_jax.neurons.table import of, refusal
 from dalif_jax.norms import norm_variables, store_running
 from dalif_jax.ops import fused
-from dalif_jax.ops.recompute import keeping_inputs
+from dalif_jax.ops.recompute import axes_of, in_chunks, keeping_inputs
 from dalif_jax.ops.scaled import Scaled, written
 from dalif_jax.surrogates import SURROGATES, gradual
 
@@ -23,6 +23,11 @@ TAPS = ("current", "spikes", "membrane", "threshold", "firing_rate", "statistic"
 # Unrolled, a scan fuses over time: a layer runs 2 to 4 times faster on CPU and a network keeps 30 %
 # less. Measured on ResNet-20 it compiles in 9 s at T = 4, 13 at 8 and 21 at 16, rolled in 6.
 UNROLL_UP_TO = 8
+# Up to so many timesteps the one pass of a layer is written out whole, beyond that in chunks. For
+# each output XLA:CPU computes the timesteps before it again, so a chunk's time is quadratic in its
+# length: of 2, 4, 5, 8 and 16 timesteps, chunks of 4 and 5 were the fastest.
+ONE_CHUNK_UP_TO = 8
+CHUNK = 4
 
 
 class Seen(NamedTuple):
@@ -153,7 +158,8 @@ class SpikingNeuron(nn.Module):
             return spikes
 
         x = written(x)
-        state, step, look = kind.state(options, x[:, 0]), kind.step, kind.membrane
+        params, each, width = axes_of(x, (params, each, width))
+        state, step, look = axes_of(x, kind.state(options, x[:, 0])), kind.step, kind.membrane
         if options.membrane_bn:
             normed = x.shape[2:] if options.membrane_bn_elementwise else x.shape[-1]
             scale_bias, running = norm_variables(self, normed, prefix="norm_")
@@ -166,11 +172,7 @@ class SpikingNeuron(nn.Module):
             return run(fire, params, state, x, unroll, look, each)
 
         if one_pass:
-            # Of the forward pass x alone is kept; the backward pass runs the steps again. Written
-            # out, for XLA:CPU shares no memory between the loops of two layers.
-            unroll = options.unroll or x.shape[1]
-            once = keeping_inputs(lambda *given: over_time(*given, state, unroll)[1:])
-            spikes, seen = once(params, each, x, width)
+            spikes, seen = self._one_pass(over_time, params, each, x, width, state)
             self._tap(taps, x, spikes, seen)
             return spikes
 
@@ -188,6 +190,21 @@ class SpikingNeuron(nn.Module):
             carried.value = state
         self._tap(taps, x, spikes, seen)
         return spikes
+
+    def _one_pass(self, over_time, params, each, x, width, state):
+        """(spikes, seen) of all timesteps. Only the inputs are kept for the backward pass."""
+        timesteps, unroll = x.shape[1], self.options.unroll
+        if unroll or timesteps <= ONE_CHUNK_UP_TO:
+            # Written out, because XLA:CPU shares no memory between the loops of two layers.
+            once = keeping_inputs(lambda *given: over_time(*given, state, unroll or timesteps)[1:])
+            return once(params, each, x, width)
+
+        def chunk(shared, state, each, x):
+            params, width = shared
+            state, *y = over_time(params, each, x, width, state, x.shape[1])
+            return state, y
+
+        return in_chunks(chunk, CHUNK)((params, width), state, each, x)
 
     def _number(self, name, number, x):
         sizes = {"timestep": x.shape[1], "channel": x.shape[-1]}

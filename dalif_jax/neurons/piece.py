@@ -103,7 +103,7 @@ class Neuron:
 
 def zeros(x):
     """Zeros of one timestep's input [B, ..., C], in at least float32: the dtype of membranes."""
-    return jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32))
+    return jnp.zeros_like(x, jnp.promote_types(x.dtype, jnp.float32))
 
 
 def fire(options, distance, width=None, strict=False):
