@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from dalif_jax.surrogates import SURROGATES, spike
@@ -40,6 +41,13 @@ class Options:
             raise ValueError(
                 f"unknown surrogate {self.surrogate!r}; known: {', '.join(SURROGATES)}"
             )
+        for name in ("threshold", "surrogate_width", "surrogate_width_end"):
+            value = getattr(self, name)
+            if isinstance(value, jax.Array) or (value is None and name == "surrogate_width_end"):
+                continue  # a traced width is checked before it is traced
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not (number and 0 < value < float("inf")):
+                raise ValueError(f"{name}={value!r} must be a finite number above 0")
 
 
 class Number(NamedTuple):

@@ -7,8 +7,8 @@ that is kept; the least that must move is x and spikes forward, x and two gradie
 Up to 8 timesteps are written out, so that the compiler fuses them; on a GPU a Pallas kernel
 (`kernel.py`) can replace them. XLA:CPU gives each timestep of a stacked output its own copy of the
 steps before it, quadratic in T, so there an operation that it does not duplicate cuts the outputs
-off from what reads them (`_by_platform`). More timesteps run in chunks (`recompute.run_chunks`): the
-program and its compile time do not grow with T.
+off from what reads them (`_by_platform`). More timesteps run in chunks (`recompute.run_chunks`), so
+the program and its compile time do not grow with T.
 
 `neurons.run` is the reference; membrane norms, streaming and membrane traces use it.
 """
@@ -23,6 +23,7 @@ from jax import lax
 
 from dalif_jax.ops import kernel, scaled
 from dalif_jax.ops.recompute import axes_of, pull_chunks, run_chunks
+from dalif_jax.ops.scaled import with_rank
 from dalif_jax.surrogates import SURROGATES
 
 # Up to so many timesteps all are written out, beyond that in chunks. A chunk is so short that it
@@ -87,6 +88,7 @@ def _backward(threshold, surrogate, width, detach, mesh, residuals, gradient):
         xs = _steps(x)
         # The membranes h[t] again; u[t] = h[t] where the neuron did not fire.
         h, fired = _membranes(alpha, beta, u, xs, threshold)
+        alpha, beta = (with_rank(decay, xs[0].ndim) for decay in (alpha, beta))
         gs = _steps(gradient)
         gxs = [None] * len(xs)
         # Sums over time of what the decays receive, per neuron: they ride on the same pass.
@@ -133,7 +135,6 @@ def _backward(threshold, surrogate, width, detach, mesh, residuals, gradient):
 _spikes.defvjp(_forward, _backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7, 8, 9, 10))
 def scaled_spikes(
     alpha, beta, factor, shift, x, added, threshold, surrogate, width, detach, mesh=None
 ):
@@ -142,6 +143,13 @@ def scaled_spikes(
     On NVIDIA GPUs one kernel reads x and `added` as they are, and rounds nothing in between;
     elsewhere the current is written out. Arguments as in `spikes`, factor and shift [C].
     """
+    decays = _like(x, alpha, beta)
+    given = axes_of(x, (*decays, factor, shift))
+    return _scaled_spikes(*given, x, added, threshold, surrogate, width, detach, mesh)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7, 8, 9, 10))
+def _scaled_spikes(alpha, beta, factor, shift, x, added, threshold, surrogate, width, detach, mesh):
     plain = functools.partial(_written_out, threshold, surrogate, width, detach)
 
     def own(alpha, beta, factor, shift, x, added):
@@ -163,7 +171,7 @@ def _told(factor, shift, added):
 
 def _scaled_forward(alpha, beta, factor, shift, x, added, *options):
     given = alpha, beta, factor, shift, x, added
-    return scaled_spikes(*given, *options), given
+    return _scaled_spikes(*given, *options), given
 
 
 def _scaled_backward(threshold, surrogate, width, detach, mesh, given, gradient):
@@ -176,6 +184,7 @@ def _scaled_backward(threshold, surrogate, width, detach, mesh, given, gradient)
             mesh, alpha, beta, x, gradient, threshold, surrogate, width, detach,
             **_told(factor, shift, added),
         )  # fmt: skip
+        factor = with_rank(factor, x.ndim)
         g_x = (factor * g_current.astype(factor.dtype)).astype(x.dtype)
         g_added = None if added is None else g_current
         return *_of_decays(sums[:2], (alpha, beta)), *sums[2:], g_x, g_added
@@ -184,7 +193,7 @@ def _scaled_backward(threshold, surrogate, width, detach, mesh, given, gradient)
     return lax.platform_dependent(gradient, *given, default=plain, **cuda)
 
 
-scaled_spikes.defvjp(_scaled_forward, _scaled_backward)
+_scaled_spikes.defvjp(_scaled_forward, _scaled_backward)
 
 
 def _of_decays(sums, decays):
@@ -219,6 +228,7 @@ def _steps(x):
 
 def _membranes(alpha, beta, u, xs, threshold):
     """(h[t] as compared with the threshold, whether it fired), a list of each over t."""
+    alpha, beta = (with_rank(decay, xs[0].ndim) for decay in (alpha, beta))
     h, fired = [], []
     for t, x in enumerate(xs):
         h.append(alpha * x if u is None else beta * u + alpha * x)
