@@ -1,0 +1,101 @@
+"""Layers of more than 8 timesteps run in chunks: values, gradients, size of the program."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dalif_jax import neurons
+
+
+def drawn(timesteps, seed=1):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(0.8, 1.5, (3, timesteps, 5))
+    return jnp.asarray(x), jnp.asarray(rng.normal(size=x.shape))
+
+
+def looped(options, params, x):
+    """Spikes by a plain Python loop over the neuron's step."""
+    kind, spikes = neurons.of(options), []
+    state = kind.state(options, x[:, 0])
+    numbers = kind.numbers(options)
+    for t in range(x.shape[1]):
+        now = {k: v[t] if "timestep" in numbers[k].per else v for k, v in params.items()}
+        state, s = kind.step(options, now, state, x[:, t])
+        spikes.append(s)
+    return jnp.stack(spikes, 1)
+
+
+def pulled(function, weights, *inputs):
+    spikes, back = jax.vjp(function, *inputs)
+    return spikes, back(weights)
+
+
+CASES = [("dalif", 9), ("dalif", 17), ("alif", 16), ("glif", 11), ("mlf", 10)]
+CASES += [
+    pytest.param(n, t, marks=pytest.mark.slow) for n in neurons.NEURONS for t in (1, 7, 16, 33)
+]
+
+
+@pytest.mark.parametrize(("name", "timesteps"), CASES)
+def test_layer_in_chunks_equals_a_python_loop(name, timesteps, x64):
+    x, weights = drawn(timesteps)
+    options = neurons.options(name)
+    layer = neurons.SpikingNeuron(options)
+    params = layer.init(jax.random.key(0), x, False).get("params", {})
+
+    def applied(params, x):
+        return layer.apply({"params": params}, x, True)
+
+    s0, g0 = jax.jit(functools.partial(pulled, applied))(weights, params, x)
+    s1, g1 = pulled(functools.partial(looped, options), weights, params, x)
+    np.testing.assert_allclose(s0, s1, atol=0 if neurons.NEURONS[name].levels else 1e-12)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12), g0, g1)
+
+
+@pytest.mark.parametrize("name", ["dalif", "alif"])
+def test_program_size_does_not_grow_with_timesteps(name):
+    def lines(timesteps):
+        x = jnp.zeros((2, timesteps, 5))
+        layer = neurons.SpikingNeuron(neurons.options(name))
+        variables = layer.init(jax.random.key(0), x[:, :1], True)
+        loss = lambda v, x: layer.apply(v, x, True).sum()  # noqa: E731
+        return str(jax.make_jaxpr(jax.grad(loss, (0, 1)))(variables, x)).count("\n")
+
+    assert lines(100) <= 1.5 * lines(16) and lines(1000) <= 1.5 * lines(16)
+
+
+@pytest.mark.parametrize("name", ["dalif", "alif"])
+def test_layer_in_chunks_keeps_its_input_alone(name):
+    x = jnp.ones((2, 100, 5))
+    layer = neurons.SpikingNeuron(neurons.options(name))
+    variables = layer.init(jax.random.key(0), x, True)
+    back = jax.vjp(lambda x: layer.apply(variables, x, True), x)[1]
+    large = [leaf.shape for leaf in jax.tree.leaves(back) if jnp.size(leaf) >= x[:, 0].size]
+    assert large == [x.shape]
+
+
+def test_layer_in_chunks_accepts_an_integer_state():
+    """A counter of timesteps: fires in every third one, whatever comes in."""
+
+    def step(options, params, state, x):
+        count, h = state
+        h = h + x
+        s = neurons.fire(options, h) * (count % 3 == 2)
+        return (count + 1, h * 0.5), s
+
+    kind = neurons.Neuron(
+        step, state=lambda options, x: (jnp.zeros(x.shape, jnp.int32), neurons.zeros(x))
+    )
+    if "counting" not in neurons.NEURONS:
+        neurons.add("counting", kind)
+    try:
+        layer = neurons.SpikingNeuron(neurons.options("counting"))
+        x = jnp.ones((2, 18, 3))
+        spikes, back = jax.vjp(lambda x: layer.apply({}, x, True), x)
+        assert spikes.sum((0, 2)).tolist() == [0.0, 0.0, 6.0] * 6
+        assert jnp.abs(back(spikes)[0]).max() > 0
+    finally:
+        del neurons.NEURONS["counting"]
