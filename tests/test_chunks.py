@@ -74,7 +74,8 @@ def test_layer_in_chunks_keeps_its_input_alone(name):
     layer = neurons.SpikingNeuron(neurons.options(name))
     variables = layer.init(jax.random.key(0), x, True)
     back = jax.vjp(lambda x: layer.apply(variables, x, True), x)[1]
-    large = [leaf.shape for leaf in jax.tree.leaves(back) if jnp.size(leaf) >= x[:, 0].size]
+    # The first state, one timestep of zeros a leaf, is kept too.
+    large = [leaf.shape for leaf in jax.tree.leaves(back) if jnp.size(leaf) > x[:, 0].size]
     assert large == [x.shape]
 
 
@@ -94,7 +95,7 @@ def test_layer_in_chunks_accepts_an_integer_state():
         neurons.add("counting", kind)
     try:
         layer = neurons.SpikingNeuron(neurons.options("counting"))
-        x = jnp.ones((2, 18, 3))
+        x = jnp.full((2, 18, 3), 0.2)  # within the surrogate's width of the threshold
         spikes, back = jax.vjp(lambda x: layer.apply({}, x, True), x)
         assert spikes.sum((0, 2)).tolist() == [0.0, 0.0, 6.0] * 6
         assert jnp.abs(back(spikes)[0]).max() > 0
