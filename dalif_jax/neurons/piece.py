@@ -47,7 +47,7 @@ class Options:
                 continue  # a traced width is checked before it is traced
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not (number and 0 < value < float("inf")):
-                raise ValueError(f"{name}={value!r} must be a finite number above 0")
+                raise ValueError(f"{name}={value!r} must be above 0 and finite")
 
 
 class Number(NamedTuple):
