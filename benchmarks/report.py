@@ -63,6 +63,18 @@ def neurons(result):
     return "A. One layer of every neuron, forward and backward, float32", table(head, rows)
 
 
+def timesteps(result):
+    rows = []
+    for record in result["records"]:
+        for name, form in record["forms"].items():
+            rows.append((
+                record["neuron"], record["timesteps"], name, f"{form['compile_s']:.1f}",
+                milliseconds(form), mib(form["temp_bytes"]), mib(form["x_bytes"]),
+            ))  # fmt: skip
+    head = ("neuron", "T", "form", "compile, s", "step, ms", "temporary, MiB", "x, MiB")
+    return "A. One layer over T, forward and backward, float32", table(head, rows)
+
+
 def step(result):
     rows = []
     for record in result["records"]:
@@ -233,7 +245,8 @@ def quiet(result):
     )
 
 
-KINDS = {"nir": nir, "neuron": neuron, "neurons": neurons, "models": models, "step": step,
+KINDS = {"nir": nir, "timesteps": timesteps, "neuron": neuron, "neurons": neurons,
+         "models": models, "step": step,
          "start": start, "inference": inference, "input": rates, "stream": stream, "grid": grid,
          "convolution": convolution, "compiled": compiled}  # fmt: skip
 

@@ -27,10 +27,16 @@ _RENAMED = {
     "add_surrogate": ("surrogates", "add"),
 }
 _NAMES = {name: (room, name) for room, names in _DOOR.items() for name in names} | _RENAMED
-__all__ = ["__version__", *_NAMES]
+_SUBPACKAGES = (
+    "analysis", "attention", "data", "exchange", "losses", "networks", "neurons", "norms", "ops",
+    "runs", "settings", "surrogates", "training",
+)  # fmt: skip
+__all__ = ["__version__", *_NAMES, *_SUBPACKAGES]
 
 
 def __getattr__(name):
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     room, own = _NAMES[name]

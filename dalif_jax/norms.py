@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from dalif_jax.ops.scaled import Scaled
+from dalif_jax.ops.scaled import Scaled, with_rank
 
 MOMENTUM = 0.9  # weight of the old running value: PyTorch's momentum 0.1
 EPSILON = 1e-5
@@ -34,6 +34,7 @@ def batch_statistics(x, kept=1):
 def normalise(x, mean, variance, scale, bias):
     """scale * (x - mean) / sqrt(variance + 1e-5) + bias for [..., C] and parameters [C]."""
     factor = scale * jax.lax.rsqrt(variance + EPSILON)
+    mean, factor, bias = (with_rank(each, x.ndim) for each in (mean, factor, bias))
     return (x - mean) * factor + bias
 
 
@@ -41,7 +42,9 @@ def normalise_outside(x, mean, variance, scale, bias):
     """The same with scale * (x - mean) / (sqrt(variance) + 1e-5) + bias."""
     # No gradient of sqrt at 0: a channel of one value stays.
     deviation = jnp.sqrt(jnp.maximum(variance, EPSILON**2))
-    return (x - mean) * (scale / (deviation + EPSILON)) + bias
+    factor = scale / (deviation + EPSILON)
+    mean, factor, bias = (with_rank(each, x.ndim) for each in (mean, factor, bias))
+    return (x - mean) * factor + bias
 
 
 def unwritten(x, mean, variance, scale, bias):

@@ -1,5 +1,10 @@
 """Calling a network: with what its layers are asked for, and one timestep at a time."""
 
+from dalif_jax.neurons import TAPS
+
+# Of neuron layers, then of the network's dropout and of attention between places.
+KNOWN_TAPS = (*TAPS, "second", "products")
+
 
 def tapped(model, variables, x, taps, mutable=(), **keys):
     """Call a network and take from each neuron layer what is asked for; nothing else is computed.
@@ -10,9 +15,14 @@ def tapped(model, variables, x, taps, mutable=(), **keys):
         "second", of the network itself, its layer "": other logits, from another dropout mask.
       mutable: other collections, as "batch_stats" while training.
       keys: of the call, `train`, `timesteps` and `share`.
+    Raises:
+      ValueError: unknown name of an intermediate.
     Returns:
       (logits, {layer: {tap: value}} in the order the layers run, {collection: new variables}).
     """
+    for name in taps:
+        if name not in KNOWN_TAPS:
+            raise ValueError(f"unknown intermediate {name!r}; known: {', '.join(KNOWN_TAPS)}")
     collections = [f"tap_{name}" for name in taps]
     logits, new = model.apply(variables, x, mutable=[*mutable, *collections], **keys)
     found = {}

@@ -1,6 +1,7 @@
 """The table of networks, and building one of them from pieces."""
 
 import functools
+import numbers
 from dataclasses import fields
 
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from dalif_jax import neurons
 from dalif_jax.attention import ATTENTION
 from dalif_jax.networks import ds_resnet, ms_resnet, plifnet, resnet, sew, stsa, three_conv, vgg
+from dalif_jax.networks.inputs import checked
 from dalif_jax.networks.parts import Parts, conv_init, linear_init
 from dalif_jax.norms import NORMS
 from dalif_jax.ops import wide_sums
@@ -138,6 +140,10 @@ def build(
             raise ValueError(
                 f"model={name} has no option {key!r}; its own are: {', '.join(own_options(name))}"
             )
+    if not isinstance(classes, numbers.Integral) or isinstance(classes, bool) or classes < 1:
+        raise ValueError(f"classes={classes!r} must be an integer of at least 1")
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"dtype={dtype!r} must be a float dtype, as float32 or bfloat16")
     options = neurons.options(neuron) if isinstance(neuron, str) else neuron
     wide = jnp.result_type(float)
     Conv, conv_keys, Dense, dense_keys = wide_sums.layers(dtype, mesh, convolve)
@@ -191,4 +197,4 @@ def build(
         getattr(own_norm(), "identity", False),
         spiking,
     )
-    return NETWORKS[name](classes=classes, parts=parts, **own)
+    return checked(NETWORKS[name])(classes=int(classes), parts=parts, **own)

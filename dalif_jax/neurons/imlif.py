@@ -61,7 +61,7 @@ def initial_state(options, x):
     nothing = zeros(x)
     if options.window:
         return State(nothing, nothing, (nothing,) * options.window)
-    none = jnp.zeros((x.shape[0], *[1] * (x.ndim - 1)), nothing.dtype)
+    none = nothing[(slice(None), *[slice(1)] * (x.ndim - 1))]
     return State(nothing, nothing, (nothing, none, none))
 
 

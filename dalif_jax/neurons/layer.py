@@ -14,8 +14,8 @@ from dalif_jax.neurons.piece import Options
 from dalif_jax.neurons.table import of, refusal
 from dalif_jax.norms import norm_variables, store_running
 from dalif_jax.ops import fused
-from dalif_jax.ops.recompute import keeping_inputs
-from dalif_jax.ops.scaled import Scaled, written
+from dalif_jax.ops.recompute import axes_of, in_chunks, keeping_inputs
+from dalif_jax.ops.scaled import Scaled, with_rank, written
 from dalif_jax.surrogates import SURROGATES, gradual
 
 # What may be asked of every layer, see `networks.tapped`.
@@ -23,6 +23,11 @@ TAPS = ("current", "spikes", "membrane", "threshold", "firing_rate", "statistic"
 # Unrolled, a scan fuses over time: a layer runs 2 to 4 times faster on CPU and a network keeps 30 %
 # less. Measured on ResNet-20 it compiles in 9 s at T = 4, 13 at 8 and 21 at 16, rolled in 6.
 UNROLL_UP_TO = 8
+# Up to so many timesteps the one pass of a layer is written out whole, beyond that in chunks. For
+# each output XLA:CPU computes the timesteps before it again, so a chunk's time is quadratic in its
+# length: of 2, 4, 5, 8 and 16 timesteps, chunks of 4 and 5 were the fastest.
+ONE_CHUNK_UP_TO = 8
+CHUNK = 4
 
 
 class Seen(NamedTuple):
@@ -51,11 +56,17 @@ def run(step, params, state, x, unroll=0, look=None, each=None):
     timesteps, each = x.shape[1], each or {}
     wide = jnp.promote_types(x.dtype, jnp.float32)
 
+    def number(name, value):
+        # Membranes have the dtype of x, at least float32, even with float64 parameters. Those of
+        # a norm on membranes keep their rank, which says what its statistics are of.
+        value = jnp.asarray(value, wide)
+        return value if name.startswith("norm_") else with_rank(value, x.ndim - 1)
+
     def body(state, now):
         x_t, numbers = now
-        numbers = {**params, **numbers}
+        numbers = {name: number(name, value) for name, value in {**params, **numbers}.items()}
         x_t = x_t.astype(wide)
-        state, s = step(numbers, state, x_t)
+        state, s = _checked(step(numbers, state, x_t), state, x_t)
         return state, (s.astype(x.dtype), look and look(numbers, state, x_t, s))
 
     if not unroll:
@@ -66,6 +77,25 @@ def run(step, params, state, x, unroll=0, look=None, each=None):
     return state, *jax.tree.map(lambda y: jnp.moveaxis(y, 0, 1), (spikes, seen))
 
 
+def _checked(result, state, x):
+    """(state, spike) of a step. Raises ValueError where they are not of their kinds."""
+    expected = f"expected (state, spike) with a spike of shape {x.shape} and a state as before"
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise ValueError(f"a neuron's step returned {type(result).__name__}, {expected}")
+    new, spike = result
+    if getattr(spike, "shape", None) != x.shape:
+        shapes = jax.tree.map(jnp.shape, spike)
+        raise ValueError(f"a neuron's step returned a spike of shape {shapes}, {expected}")
+    kinds = [jax.tree.structure(tree) for tree in (state, new)]
+    shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (state, new)]
+    if kinds[0] != kinds[1] or shapes[0] != shapes[1]:
+        raise ValueError(
+            f"a neuron's step changed its state from {kinds[0]} of shapes {shapes[0]} to "
+            f"{kinds[1]} of shapes {shapes[1]}; {expected}"
+        )
+    return new, spike
+
+
 def simulate(options, params, x, unroll=0):
     """A layer of neurons as a function of arrays, by the plain scan: the reference of all others.
 
@@ -73,11 +103,19 @@ def simulate(options, params, x, unroll=0):
       options: from `options`.
       params: {name: array} of its numbers, see Number; [T, ...] where a timestep has one.
       x: [B, T, ..., C], the current.
+    Raises:
+      ValueError: names of params are unknown or missing.
     Returns:
       (state after T steps, spikes [B, T, ..., C], (membrane, threshold) [B, T, ..., C] each, as
       they were compared, or None where the neuron has none to show).
     """
     kind = of(options)
+    known = set(kind.numbers(options))
+    if set(params) != known:
+        raise ValueError(
+            f"neuron={options.name} has the numbers {', '.join(sorted(known)) or 'none'}, but "
+            f"params has {', '.join(sorted(params)) or 'none'}"
+        )
     timed = [name for name, number in kind.numbers(options).items() if "timestep" in number.per]
     look = kind.membrane and functools.partial(_compared, kind.membrane, options)
     return run(
@@ -153,7 +191,10 @@ class SpikingNeuron(nn.Module):
             return spikes
 
         x = written(x)
-        state, step, look = kind.state(options, x[:, 0]), kind.step, kind.membrane
+        if not isinstance(width, float | int):
+            width = width.astype(jnp.promote_types(x.dtype, jnp.float32))
+        params, each, width = axes_of(x, (params, each, width))
+        state, step, look = axes_of(x, kind.state(options, x[:, 0])), kind.step, kind.membrane
         if options.membrane_bn:
             normed = x.shape[2:] if options.membrane_bn_elementwise else x.shape[-1]
             scale_bias, running = norm_variables(self, normed, prefix="norm_")
@@ -166,11 +207,7 @@ class SpikingNeuron(nn.Module):
             return run(fire, params, state, x, unroll, look, each)
 
         if one_pass:
-            # Of the forward pass x alone is kept; the backward pass runs the steps again. Written
-            # out, for XLA:CPU shares no memory between the loops of two layers.
-            unroll = options.unroll or x.shape[1]
-            once = keeping_inputs(lambda *given: over_time(*given, state, unroll)[1:])
-            spikes, seen = once(params, each, x, width)
+            spikes, seen = self._one_pass(over_time, params, each, x, width, state)
             self._tap(taps, x, spikes, seen)
             return spikes
 
@@ -178,16 +215,34 @@ class SpikingNeuron(nn.Module):
             carried = self.variable("stream", "state", lambda: state)
             state = carried.value
         if options.membrane_bn:
-            state = state, tuple(r.value for r in running)
+            # In the dtype of membranes, as everything that the scan carries.
+            wide = jnp.promote_types(x.dtype, jnp.float32)
+            state = state, tuple(r.value.astype(wide) for r in running)
         state, spikes, seen = over_time(params, each, x, width, state)
         if options.membrane_bn:
             state, new = state
             if train:
+                new = [value.astype(r.value.dtype) for r, value in zip(running, new, strict=True)]
                 store_running(self, running, new)
         if streaming:
             carried.value = state
         self._tap(taps, x, spikes, seen)
         return spikes
+
+    def _one_pass(self, over_time, params, each, x, width, state):
+        """(spikes, seen) of all timesteps. Only the inputs are kept for the backward pass."""
+        timesteps, unroll = x.shape[1], self.options.unroll
+        if unroll or timesteps <= ONE_CHUNK_UP_TO:
+            # Written out, because XLA:CPU shares no memory between the loops of two layers.
+            once = keeping_inputs(lambda *given: over_time(*given, state, unroll or timesteps)[1:])
+            return once(params, each, x, width)
+
+        def chunk(shared, state, each, x):
+            params, width = shared
+            state, *y = over_time(params, each, x, width, state, x.shape[1])
+            return state, y
+
+        return in_chunks(chunk, CHUNK)((params, width), state, each, x)
 
     def _number(self, name, number, x):
         sizes = {"timestep": x.shape[1], "channel": x.shape[-1]}

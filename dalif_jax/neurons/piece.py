@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from dalif_jax.suggest import did_you_mean
@@ -42,6 +43,13 @@ class Options:
                 f"unknown surrogate {self.surrogate!r}; known: {', '.join(SURROGATES)}"
                 + did_you_mean(self.surrogate, SURROGATES)
             )
+        for name in ("threshold", "surrogate_width", "surrogate_width_end"):
+            value = getattr(self, name)
+            if isinstance(value, jax.Array) or (value is None and name == "surrogate_width_end"):
+                continue  # a traced width is checked before it is traced
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not (number and 0 < value < float("inf")):
+                raise ValueError(f"{name}={value!r} must be above 0 and finite")
 
 
 class Number(NamedTuple):
@@ -105,7 +113,7 @@ class Neuron:
 
 def zeros(x):
     """Zeros of one timestep's input [B, ..., C], in at least float32: the dtype of membranes."""
-    return jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32))
+    return jnp.zeros_like(x, jnp.promote_types(x.dtype, jnp.float32))
 
 
 def fire(options, distance, width=None, strict=False):

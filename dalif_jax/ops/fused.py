@@ -4,10 +4,11 @@ Autodiff through the scan of `neurons.run` keeps several arrays a timestep. Here
 computes the membranes again from x while it runs, so x, which the layer before holds anyway, is all
 that is kept; the least that must move is x and spikes forward, x and two gradients backward.
 
-With the steps written out, the compiler fuses them; on a GPU a kernel of our own (`kernel.py`) can
-take its place. XLA:CPU gives each timestep of a stacked output its own copy of the steps before it,
-quadratic in T, so there every few steps are cut by an operation that it does not duplicate
-(`_by_platform`).
+Up to 8 timesteps are written out, so that the compiler fuses them; on a GPU a Pallas kernel
+(`kernel.py`) can replace them. XLA:CPU gives each timestep of a stacked output its own copy of the
+steps before it, quadratic in T, so there an operation that it does not duplicate cuts the outputs
+off from what reads them (`_by_platform`). More timesteps run in chunks (`recompute.run_chunks`), so
+the program and its compile time do not grow with T.
 
 `neurons.run` is the reference; membrane norms, streaming and membrane traces use it.
 """
@@ -21,13 +22,17 @@ import jax.numpy as jnp
 from jax import lax
 
 from dalif_jax.ops import kernel, scaled
+from dalif_jax.ops.recompute import axes_of, pull_chunks, run_chunks
+from dalif_jax.ops.scaled import with_rank
 from dalif_jax.surrogates import SURROGATES
 
-# Timesteps between cuts on CPU: of 2, 4, 6, 8, 16 the fastest at T = 8, 10 and 16 in float32.
-CUT = 8
+# Up to so many timesteps all are written out, beyond that in chunks. A chunk is so short that it
+# needs no cut, and plain sums are the faster: of 4, 5, 8, 10 and 16 timesteps with and without,
+# chunks of 4 without took the least time at T = 16 and 100.
+ONE_CHUNK_UP_TO = 8
+CHUNK = 4
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5, 6, 7))
 def spikes(alpha, beta, x, threshold, surrogate, width, detach, mesh=None):
     """Spikes of a neuron layer from u = 0, as `neurons.run` gives them.
 
@@ -40,33 +45,54 @@ def spikes(alpha, beta, x, threshold, surrogate, width, detach, mesh=None):
     Returns:
       [B, T, ..., C] in x's dtype, 1 where the membrane reached the threshold.
     """
-    decays = _like(x, alpha, beta)
+    decays = axes_of(x, _like(x, alpha, beta))
+    return _spikes(*decays, x, threshold, surrogate, width, detach, mesh)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5, 6, 7))
+def _spikes(alpha, beta, x, threshold, surrogate, width, detach, mesh):
+    def chunk(platform, decays, u, _, x):
+        u, fired = _fire(*decays, u, _steps(x), threshold)
+        return u, platform.cut(jnp.stack([s.astype(u.dtype) for s in fired], 1)).astype(x.dtype)
 
     def form(alpha, beta, x, platform):
-        _, fired = _membranes(alpha, beta, _steps(x), threshold, platform.cut)
-        return platform.cut(jnp.stack([s.astype(alpha.dtype) for s in fired], 1)).astype(x.dtype)
+        run = functools.partial(chunk, platform)
+        if x.shape[1] <= ONE_CHUNK_UP_TO:
+            return run((alpha, beta), None, (), x)[1]
+        run = functools.partial(chunk, PLAIN)
+        return run_chunks(run, CHUNK, (alpha, beta), _no_membrane(x), (), x)
 
     own = functools.partial(kernel.forward, mesh, threshold=threshold)
-    return _by_platform(form, _runs(mesh, x) and own, *decays, x)
+    return _by_platform(form, _runs(mesh, x) and own, alpha, beta, x)
+
+
+def _fire(alpha, beta, u, xs, threshold):
+    """(u after the last step, whether each fired); u [B, ...] before the first step, None: 0."""
+    h, fired = _membranes(alpha, beta, u, xs, threshold)
+    return jnp.where(fired[-1], 0.0, h[-1]), fired
 
 
 def _forward(alpha, beta, x, *options):
-    return spikes(alpha, beta, x, *options), (alpha, beta, x)
+    return _spikes(alpha, beta, x, *options), (alpha, beta, x)
 
 
 def _backward(threshold, surrogate, width, detach, mesh, residuals, gradient):
     alpha, beta, x = residuals
     derivative = SURROGATES[surrogate].derivative
 
-    def form(alpha, beta, x, gradient, platform):
+    def chunk(platform, inputs, gradients):
+        """Gradients of ((sums [C] for alpha, for beta), u, (), x) of a chunk from those of the u
+        behind it, None: 0, and its spikes. u None: 0 before the first step."""
+        (alpha, beta), u, _, x = inputs
+        (g_u,), gradient = gradients
         xs = _steps(x)
         # The membranes h[t] again; u[t] = h[t] where the neuron did not fire.
-        h, fired = _membranes(alpha, beta, xs, threshold, platform.cut)
+        h, fired = _membranes(alpha, beta, u, xs, threshold)
+        alpha, beta = (with_rank(decay, xs[0].ndim) for decay in (alpha, beta))
         gs = _steps(gradient)
         gxs = [None] * len(xs)
         # Sums over time of what the decays receive, per neuron: they ride on the same pass.
         g_alpha = g_beta = jnp.zeros_like(xs[0])
-        g_u = None
         for t in reversed(range(len(xs))):
             g_h = gs[t]
             if g_u is not None and not detach:
@@ -76,29 +102,39 @@ def _backward(threshold, surrogate, width, detach, mesh, residuals, gradient):
                 g_h += jnp.where(fired[t], 0.0, g_u)
             gxs[t] = alpha * g_h
             g_alpha += g_h * xs[t]
-            if t:
-                g_beta += g_h * jnp.where(fired[t - 1], 0.0, h[t - 1])
+            if t or u is not None:
+                g_beta += g_h * (jnp.where(fired[t - 1], 0.0, h[t - 1]) if t else u)
                 g_u = beta * g_h
-                if t % CUT == 0:
-                    g_u, g_alpha, g_beta = map(platform.cut, (g_u, g_alpha, g_beta))
-        if len(xs) == 1:  # beta never enters
+        if len(xs) == 1 and u is None:  # beta never enters
             sums = (*_sums(g_alpha), jnp.zeros(x.shape[-1], alpha.dtype))
         else:
             sums = platform.sums(g_alpha, g_beta)
-        return platform.cut(jnp.stack(gxs, 1)).astype(x.dtype), *sums
+        return sums, [g_u], (), platform.cut(jnp.stack(gxs, 1)).astype(x.dtype)
 
-    decays = _like(x, alpha, beta)
+    def form(alpha, beta, x, gradient, platform):
+        run = functools.partial(chunk, platform)
+        if x.shape[1] <= ONE_CHUNK_UP_TO:
+            sums, _, _, g_x = run(((alpha, beta), None, (), x), ((None,), gradient))
+            return g_x, *sums
+
+        def ahead(decays, u, _, x):
+            return _fire(*decays, u, _steps(x), threshold)[0], ()
+
+        each = tuple(jnp.broadcast_to(decay, x.shape[-1]) for decay in (alpha, beta))
+        run, inputs = functools.partial(chunk, PLAIN), (each, _no_membrane(x), (), x)
+        sums, _, _, g_x = pull_chunks(ahead, run, CHUNK, inputs, gradient)
+        return g_x, *sums
+
     own = functools.partial(
         kernel.backward, mesh, threshold=threshold, surrogate=surrogate, width=width, detach=detach
     )
-    g_x, *sums = _by_platform(form, _runs(mesh, x) and own, *decays, x, gradient)
+    g_x, *sums = _by_platform(form, _runs(mesh, x) and own, alpha, beta, x, gradient)
     return *_of_decays(sums, (alpha, beta)), g_x
 
 
-spikes.defvjp(_forward, _backward)
+_spikes.defvjp(_forward, _backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7, 8, 9, 10))
 def scaled_spikes(
     alpha, beta, factor, shift, x, added, threshold, surrogate, width, detach, mesh=None
 ):
@@ -107,6 +143,13 @@ def scaled_spikes(
     On NVIDIA GPUs one kernel reads x and `added` as they are, and rounds nothing in between;
     elsewhere the current is written out. Arguments as in `spikes`, factor and shift [C].
     """
+    decays = _like(x, alpha, beta)
+    given = axes_of(x, (*decays, factor, shift))
+    return _scaled_spikes(*given, x, added, threshold, surrogate, width, detach, mesh)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7, 8, 9, 10))
+def _scaled_spikes(alpha, beta, factor, shift, x, added, threshold, surrogate, width, detach, mesh):
     plain = functools.partial(_written_out, threshold, surrogate, width, detach)
 
     def own(alpha, beta, factor, shift, x, added):
@@ -128,7 +171,7 @@ def _told(factor, shift, added):
 
 def _scaled_forward(alpha, beta, factor, shift, x, added, *options):
     given = alpha, beta, factor, shift, x, added
-    return scaled_spikes(*given, *options), given
+    return _scaled_spikes(*given, *options), given
 
 
 def _scaled_backward(threshold, surrogate, width, detach, mesh, given, gradient):
@@ -141,6 +184,7 @@ def _scaled_backward(threshold, surrogate, width, detach, mesh, given, gradient)
             mesh, alpha, beta, x, gradient, threshold, surrogate, width, detach,
             **_told(factor, shift, added),
         )  # fmt: skip
+        factor = with_rank(factor, x.ndim)
         g_x = (factor * g_current.astype(factor.dtype)).astype(x.dtype)
         g_added = None if added is None else g_current
         return *_of_decays(sums[:2], (alpha, beta)), *sums[2:], g_x, g_added
@@ -149,7 +193,7 @@ def _scaled_backward(threshold, surrogate, width, detach, mesh, given, gradient)
     return lax.platform_dependent(gradient, *given, default=plain, **cuda)
 
 
-scaled_spikes.defvjp(_scaled_forward, _scaled_backward)
+_scaled_spikes.defvjp(_scaled_forward, _scaled_backward)
 
 
 def _of_decays(sums, decays):
@@ -171,29 +215,40 @@ def _like(x, alpha, beta):
     return jnp.asarray(alpha, wide), jnp.asarray(beta, wide)
 
 
+def _no_membrane(x):
+    """u = 0 of [B, T, ...]: [B, ...], at least float32."""
+    return jnp.zeros_like(x[:, 0], jnp.promote_types(x.dtype, jnp.float32))
+
+
 def _steps(x):
     """[B, T, ...] -> T arrays [B, ...], at least float32."""
     wide = jnp.promote_types(x.dtype, jnp.float32)
     return [x[:, t].astype(wide) for t in range(x.shape[1])]
 
 
-def _membranes(alpha, beta, xs, threshold, cut):
+def _membranes(alpha, beta, u, xs, threshold):
     """(h[t] as compared with the threshold, whether it fired), a list of each over t."""
-    h, fired, u = [], [], None
+    alpha, beta = (with_rank(decay, xs[0].ndim) for decay in (alpha, beta))
+    h, fired = [], []
     for t, x in enumerate(xs):
         h.append(alpha * x if u is None else beta * u + alpha * x)
         fired.append(h[t] >= threshold)
         u = jnp.where(fired[t], 0.0, h[t])
-        if (t + 1) % CUT == 0:
-            u = cut(u)
     return h, fired
 
 
 class _Platform(NamedTuple):
     """What differs by platform."""
 
-    cut: Callable  # u -> u, where a chain of steps is to be cut
+    cut: Callable  # array -> array, where outputs are cut off from what reads them
     sums: Callable  # two [B, ..., C] -> their sums over all but the last axis, [C] each
+
+
+def _sums(*arrays):
+    return tuple(g.sum(tuple(range(g.ndim - 1))) for g in arrays)
+
+
+PLAIN = _Platform(lambda u: u, _sums)
 
 
 def _by_platform(form, cuda, alpha, *arrays):
@@ -203,14 +258,10 @@ def _by_platform(form, cuda, alpha, *arrays):
         return form(alpha, *arrays, platform=_Platform(lambda u: u / one, _sums_as_one))
 
     def elsewhere(alpha, *arrays):
-        return form(alpha, *arrays, platform=_Platform(lambda u: u, _sums))
+        return form(alpha, *arrays, platform=PLAIN)
 
     own = {"cuda": cuda} if cuda else {}
     return lax.platform_dependent(alpha, *arrays, cpu=on_cpu, default=elsewhere, **own)
-
-
-def _sums(*arrays):
-    return tuple(g.sum(tuple(range(g.ndim - 1))) for g in arrays)
 
 
 def _sums_as_one(real, imaginary):

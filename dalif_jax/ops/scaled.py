@@ -45,6 +45,7 @@ class Scaled:
 def current(x, factor, shift, added):
     """What a Scaled stands for, in x's dtype: rounded where a norm rounds, and where a sum does."""
     wide = jnp.promote_types(x.dtype, jnp.float32)
+    factor, shift = with_rank(factor, x.ndim), with_rank(shift, x.ndim)
     y = (factor * x.astype(wide) + shift).astype(x.dtype)
     return y if added is None else y + added
 
@@ -52,3 +53,13 @@ def current(x, factor, shift, added):
 def written(x):
     """A Scaled as an array; any other array as it is."""
     return current(x.x, x.factor, x.shift, x.added) if isinstance(x, Scaled) else x
+
+
+def with_rank(array, rank):
+    """A scalar as it is, any other array with axes of 1 in front up to `rank` axes.
+
+    Broadcasting does the same, except where `jax_numpy_rank_promotion` forbids it.
+    """
+    if not jnp.ndim(array):
+        return array
+    return jnp.expand_dims(array, tuple(range(rank - jnp.ndim(array))))
