@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from dalif_jax import networks
 from dalif_jax.data import sets
 from dalif_jax.data.events.frames import FrameSettings
 from dalif_jax.settings.checks import check_steps, validate  # noqa: F401  used as this module's
@@ -27,6 +28,8 @@ MAY_CHANGE = (
     "epochs", "eval_every", "checkpoint_every", "keep", "log_every", "eval_batch_size", "mac_pj",
     "ac_pj",
 )  # fmt: skip
+# Options that a config.json written before they existed lacks, and what its run did.
+BEFORE = {"model_options": {"norm_per_step": False}}
 
 
 def frame_settings(config):
@@ -100,8 +103,27 @@ def unknown_key(key, where):
 
 
 def to_json(config):
-    """Plain dict of a config: tuples as lists, unset keys as None."""
-    return json.loads(json.dumps(config.to_dict()))
+    """Plain dict of a config: tuples as lists, unset keys as None, options of BEFORE written out.
+
+    Without them, from_json could not tell a newer file from one of an older version.
+    """
+    values = json.loads(json.dumps(config.to_dict()))
+    for key, option, default, _ in _added(config):
+        values[key].setdefault(option, default)
+    return values
+
+
+def _added(config):
+    """(key, option, default, value before it existed): options of BEFORE that a config's pieces
+    have."""
+    for key, added in BEFORE.items():
+        piece = key.removesuffix("_options")
+        if config[piece] not in networks.NETWORKS:
+            continue
+        known = own_options(piece, config[piece])
+        yield from (
+            (key, option, known[option], old) for option, old in added.items() if option in known
+        )
 
 
 def from_json(values, where):
@@ -125,6 +147,9 @@ def from_json(values, where):
                 config[key] = _plain(value)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{key}={value!r:.50} in {where}: {error}") from error
+    for key, option, _, old in _added(config):
+        if option not in config[key]:
+            config[key][option] = old
     return config
 
 
@@ -151,14 +176,19 @@ def load(workdir):
 def claim(workdir, config):
     """Write config.json into a new workdir, or check that an old one belongs to this config.
 
-    Keys of MAY_CHANGE may differ: they are printed, and written anew.
+    Keys of MAY_CHANGE may differ: they are printed, and written anew. Options of BEFORE that the
+    config leaves open are set to those of the run.
 
     Raises:
       ConfigError: the workdir holds a run of another config; lists the keys that differ.
     """
     path = Path(workdir) / "config.json"
     if path.exists():
-        before, now = to_json(load(workdir)), to_json(config)
+        run = load(workdir)
+        if run.model == config.model:
+            for key, option, *_ in _added(config):
+                config[key].setdefault(option, run[key][option])
+        before, now = to_json(run), to_json(config)
         differing = {
             key: f"  {key}: {before[key]!r} there, {now[key]!r} now"
             for key in now
