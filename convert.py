@@ -10,17 +10,18 @@ import dalif_jax.runs.environment  # noqa: F401  before anything imports JAX
 
 # isort: split
 
-import sys
+from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import flags
 from flax.traverse_util import unflatten_dict
 
 from dalif_jax import training
+from dalif_jax.data import sets
 from dalif_jax.data.feed import feed_of
 from dalif_jax.exchange import card, convert, hub
 from dalif_jax.runs import init_from, report
-from dalif_jax.runs.command import accelerator_warning, devices, parse_flags, report_errors
+from dalif_jax.runs.command import accelerator_warning, devices, report_errors, run_program
 from dalif_jax.runs.places import card_folder, compilation_cache, folder
 from dalif_jax.settings import config
 from dalif_jax.training.evaluation import evaluate, structure_of, write_report
@@ -45,18 +46,20 @@ def main(_):
         if not given[name].value:
             raise config.ConfigError(f"--{name} is missing: {given[name].help}")
     source, export = card_folder(given.source, "source"), folder(given.export, "export")
+    card.check_target(export)
     devices()
     accelerator_warning()
     compilation_cache()
-    settings = config.load(source)
+    trained = not (Path(source) / "weights.safetensors").is_file()
+    settings = config.load(source) if trained else card.read_settings(source)
     jax.config.update("jax_enable_x64", settings.dtype == "float64")
     if given.data_dir is not None:
         settings.data_dir = given.data_dir
     config.fit_batches(settings, jax.device_count())
     weights = init_from.read(source)
-    params, stats = nested(weights.arrays)
-    trained = None if weights.step is None else source
-    origin = report.provenance_of(trained, settings, weights.step)
+    config.validate(settings, jax.device_count())
+    params, stats = weights_of(source, weights, settings)
+    origin = report.provenance_of(source if trained else None, settings, weights.step)
     splits = config.load_data(settings)
 
     # ---- The network that is made.
@@ -64,7 +67,7 @@ def main(_):
         before = measured(settings, params, stats, splits)
         settings, params, stats = convert.fold_membrane_norms(settings, params, stats)
     else:
-        images = splits["train"].images[: given.examples]
+        images = sets.sample(splits["train"], given.examples)
         settings, params, thresholds = convert.to_diet(
             settings, params, images, timesteps=given.timesteps, percentile=given.percentile,
             scale=given.scale, only=given.layers,
@@ -78,12 +81,25 @@ def main(_):
     values = write_report(None, settings, state, 0, "newest", results)
     if given.to == "folded":
         print(agreement(before[2]["test"], results["test"]))
-    made = [("made by", f"`convert.py --to {given.to}`")]
+    made = [("made by", f"convert.py --to {given.to}")]
     if given.source.startswith(hub.PREFIX):
         made.append(("made of", given.source))
     origin = [*made, *(origin or [("seed", str(settings.seed)), ("code", report.code())])]
     for path in card.export(export, settings, program.model, state, values, origin=origin):
         print(f"wrote {path}")
+
+
+def weights_of(source, weights, settings):
+    """(params, batch_stats) of the source's network.
+
+    Raises:
+      CardError: they are not those of the network that its config describes.
+    """
+    program = training.make_program(settings, 1, training.make_mesh())
+    shapes = jax.eval_shape(program.init)
+    expected = {"params": shapes.params, "batch_stats": shapes.batch_stats}
+    card.check_arrays(source, weights.arrays, expected)
+    return nested(weights.arrays)
 
 
 def nested(arrays):
@@ -117,4 +133,4 @@ def agreement(before, after):
 
 
 if __name__ == "__main__":
-    sys.exit(app.run(main, flags_parser=parse_flags))
+    run_program(main)

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
 from dalif_jax import neurons, training
@@ -21,7 +21,7 @@ from dalif_jax.analysis import health, summary
 from dalif_jax.data import sets
 from dalif_jax.data.events import recordings
 from dalif_jax.data.feed import feed_of
-from dalif_jax.runs import allocator, compiler, init_from, report
+from dalif_jax.runs import allocator, cluster, compiler, init_from, report
 from dalif_jax.runs.checkpoint import CheckpointError, Checkpoints
 from dalif_jax.runs.command import (
     Signals,
@@ -29,8 +29,8 @@ from dalif_jax.runs.command import (
     devices,
     join_cluster,
     only_one,
-    parse_flags,
     report_errors,
+    run_program,
 )
 from dalif_jax.runs.metrics import Metrics
 from dalif_jax.runs.places import card_folder, compilation_cache, folder
@@ -55,6 +55,8 @@ def main(_):
     # ---- What is asked for, checked before anything is read or compiled.
     if flags.FLAGS.distributed:
         join_cluster()
+        dry_run = flags.FLAGS.dry_run
+        cluster.agree("settings", cluster.run_description(settings, workdir, dry_run=dry_run))
     count = devices()
     accelerator_warning()
     compilation_cache()
@@ -108,14 +110,20 @@ def train(settings, workdir, shape, taken=None):
     total_steps = settings.epochs * steps
     for line in config.check_steps(settings, steps):
         print(line)
+    cluster.agree("data", cluster.data_digest(splits) if cluster.size() > 1 else {})
     first = jax.process_index() == 0  # of several processes the first alone writes
     saves = Path(workdir) / "checkpoints"
+    before = None
     if first:
         never_from_scratch(workdir, saves)
-        config.claim(workdir, settings)
+        before = config.claim(workdir, settings)
+    cluster.agree("start", {})  # the first process has claimed the workdir
     mesh = training.make_mesh()
     program = training.make_program(settings, steps, mesh)
-    feeds = {name: feed_of(split, program, settings, steps) for name, split in splits.items()}
+    feeds = {
+        name: cluster.agreed(feed_of(split, program, settings, steps))
+        for name, split in splits.items()
+    }
     # Curves and `best` use the held-out part where there is one, else the test set, and say so.
     selection = "validation" if "validation" in feeds else "test"
     structure = structure_of(program.model, settings)
@@ -128,8 +136,7 @@ def train(settings, workdir, shape, taken=None):
     ):
 
         def measure(split):
-            stop = lambda: signals.received is not None  # noqa: E731
-            return evaluate(program, state, feeds[split], structure, stop)
+            return evaluate(program, state, feeds[split], structure, signals.reached)
 
         # ---- State: the newest checkpoint that is whole, else the seed's initial weights.
         restored = checkpoints.restore_newest(training.abstract_state(program))
@@ -137,8 +144,12 @@ def train(settings, workdir, shape, taken=None):
         if taken and not restored:
             state = init_from.start(workdir, state, taken, program.replicated)
         extra = extra or {}
+        weights = init_from.digest_of(taken) if taken and not restored else {}
+        cluster.agree("checkpoint", {"step": step, **weights})
         if restored:
             print(f"continuing {workdir} after step {step}")
+            if before and (line := training.schedule_change(before, settings, step, steps)):
+                print(line)
         device = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
         print(
             f"{device}, {settings.dtype}: "
@@ -169,7 +180,7 @@ def train(settings, workdir, shape, taken=None):
                 if ended:
                     epoch, last = step // steps, step == total_steps
                     # A signal stops the evaluation; it is done when the run continues.
-                    with progress.paused(), contextlib.suppress(Interrupted):
+                    with progress.paused(), contextlib.suppress(Interrupted), saving(save_between):
                         score = None
                         if epoch % settings.eval_every == 0 or last:
                             about = {"epoch": epoch, "split": selection, "device": device}
@@ -184,19 +195,14 @@ def train(settings, workdir, shape, taken=None):
                         elif epoch % settings.checkpoint_every == 0 or last or best:
                             checkpoints.save(step, state, score)
                             saved = step
-                if signals.reached(step):
+                if signals.reached():
                     save_between()
                     sys.exit(signals.exit_code)
                 if step >= total_steps:
                     break
 
-                try:
+                with saving(save_between):
                     batch = next(batches)
-                except sets.DataError:
-                    # One record of a million is no reason to lose the steps before it.
-                    if jax.process_count() == 1:  # a save takes all processes
-                        save_between()
-                    raise
                 # The guard proves that a step itself moves nothing between host and devices.
                 with jax.transfer_guard("disallow"):
                     state, measured = program.train_step(state, *batch)
@@ -220,9 +226,11 @@ def train(settings, workdir, shape, taken=None):
             results = {name: measure(name) for name in feeds if name != "train"}
         except Interrupted:
             sys.exit(signals.exit_code)
-        if not first:
-            return
         try:
+            # Nothing is left to save: the next signal ends the program, without half a file.
+            signals.end()
+            if not first:
+                return
             values = write_report(workdir, settings, state, step, "newest", results)
             *drawn, page = report.write(workdir, settings, values, state, feeds["test"])
         except OSError as error:
@@ -230,9 +238,21 @@ def train(settings, workdir, shape, taken=None):
                 f"the result cannot be written into {workdir}: {error}; the run is whole, and "
                 f"python eval.py --workdir {workdir} writes it when there is room"
             ) from error
+        finally:
+            cluster.finish()
         print("drew " + ", ".join(path.name for path in drawn))
         print(f"all of it on one page: {page}")
         print(f"trained and measured in {seconds:.0f} s; python eval.py --workdir {workdir}")
+
+
+@contextlib.contextmanager
+def saving(save):
+    """Save before a data error ends the run: one record of a million costs no steps."""
+    try:
+        yield
+    except sets.DataError:
+        save()
+        raise
 
 
 def never_from_scratch(workdir, saves):
@@ -270,4 +290,4 @@ def record(log, step, about, result, epochs, watch):
 
 
 if __name__ == "__main__":
-    sys.exit(app.run(main, flags_parser=parse_flags))
+    run_program(main)

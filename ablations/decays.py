@@ -75,7 +75,7 @@ def draw(records, path):
         axis.set_ylim(-0.5, len(others) - 0.5)
         axis.axvline(0, color="0.4", lw=1)
         axis.set_title(f"T = {t}{', membranes normed' if norm else ''}", fontsize=10)
-        axis.set(xlabel="less dalif (points)")
+        axis.set(xlabel="difference from dalif (points)")
     figure.savefig(path)
 
 

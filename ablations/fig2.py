@@ -92,7 +92,7 @@ def main():
     (given.workdir / "comparison.json").write_text(json.dumps(rows, indent=1) + "\n")
     for row in rows:
         print(
-            f"T = {row['timesteps']}  {row['arm']:>8} - {row['against']:<8}  {words(row)}: "
+            f"T = {row['timesteps']}  {row['arm']:>8} against {row['against']:<8}  {words(row)}: "
             f"{row['verdict']}"
         )
     draw(records, given.workdir / "fig2.png", given.arms, given.steps)

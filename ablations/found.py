@@ -52,7 +52,7 @@ def found_by(name, series):
         lines += table(
             ("T", "difference", "mean", "verdict"),
             [
-                (r["timesteps"], f"{r['arm']} - {r['against']}", fig2.words(r), r["verdict"])
+                (r["timesteps"], f"{r['arm']} against {r['against']}", fig2.words(r), r["verdict"])
                 for r in fig2.compare(runs, arms, steps)
             ],
         )

@@ -1,6 +1,6 @@
-"""The figure of systems under one recipe: accuracy against energy, a panel a host.
+"""The figure of systems under one base recipe: accuracy against energy, a panel per recipe.
 
-Takes docs/hosts/*.json as host_table.py does; `python -m ablations.results` draws it.
+Reads docs/hosts/*.json as host_table.py does; `python -m ablations.results` draws it.
 """
 
 from statistics import fmean
@@ -8,57 +8,77 @@ from statistics import fmean
 from ablations.host_table import marked, with_most
 from ablations.ranking import rank
 from ablations.statistics import interval
-from ablations.systems import BASELINE, kind_of
+from ablations.systems import BASELINE
 from ablations.tables import by_name
 from dalif_jax.analysis import figures
 
-COLOURS = {
-    "neuron": figures.BLUE, "norm": figures.ORANGE, "loss": figures.GREEN,
-    "surrogate": figures.PURPLE, "attention": "#56B4E9", "dalif": "#F0E442",
-    "system": figures.GREY, "baseline": "black",
-}  # fmt: skip
-LABELS = {
-    "baseline": "lif, the baseline", "system": "a paper's whole system", "dalif": "DA-LIF's options"
-}  # fmt: skip
+NAMED = (BASELINE, "neuron-dalif")  # also where they are not on the front
+
+
+def front(points):
+    """The names that no other point beats, by increasing energy.
+
+    Args:
+      points: {name: (energy, accuracy)}.
+    Returns:
+      list: each has a higher accuracy than every point of the same or a lower energy.
+    """
+    names, best = [], float("-inf")
+    for name in sorted(points, key=lambda name: (points[name][0], -points[name][1])):
+        if points[name][1] > best:
+            best = points[name][1]
+            names.append(name)
+    return names
 
 
 def draw(all_series, path):
-    """Accuracy against energy, a panel for each host of most settings; intervals of the difference
-    from the baseline."""
+    """Accuracy against energy, a panel for each base recipe that most variants ran on.
+
+    The front and the variants of NAMED carry names and 95 % intervals; all others are grey. A
+    variant below the axis is a triangle at its lower edge.
+    """
     all_series = with_most(all_series)
     fig, axes = figures.panels(len(all_series), width=7.0, height=5.0, across=2)
     for axis, (name, series) in zip(axes, all_series.items(), strict=True):
-        by, rows = by_name(series["runs"]), rank(series["runs"], BASELINE)
-        rows = [row for row in rows if row.values]
-        base = next(row for row in rows if row.name == BASELINE)
-        # What fails to learn would press all others into a line.
-        low = max(min(100 * row.mean for row in rows) - 1, 100 * base.mean - 12)
-        shown = [row for row in rows if 100 * row.mean >= low]
-        points = {}
-        for row in shown:
-            points[row.name] = fmean(r["energy_uj"]["exact"] for r in by[row.name]), 100 * row.mean
-            colour, kind = COLOURS[kind_of(row.name)], kind_of(row.name)
-            half = (row.difference or interval(row.values)).half
-            axis.errorbar(
-                *points[row.name], yerr=100 * half,
-                ms=8 if kind == "baseline" else 5, fmt="D" if kind == "baseline" else "o",
-                color=colour, ecolor=colour, elinewidth=0.6, alpha=0.9, mec="0.3", mew=0.4,
-                zorder=4 if kind == "baseline" else 3,
-            )  # fmt: skip
-        axis.axhline(100 * base.mean, color="0.6", lw=0.8, ls=":")
-        high = max(y for _, y in points.values())
+        by = by_name(series["runs"])
+        rows = {row.name: row for row in rank(series["runs"], BASELINE) if row.values}
+        points = {
+            key: (fmean(r["energy_uj"]["exact"] for r in by[key]), 100 * row.mean)
+            for key, row in rows.items()
+        }
+        best = front(points)
+        named = {*best, *(key for key in NAMED if key in points)}
+        # The lowest energy belongs to a network that hardly fires: it does not set the scale.
+        base = points[BASELINE][1]
+        low, high = base - 8, max(y for _, y in points.values())
+        for key, (x, y) in points.items():
+            if y < low:
+                axis.plot(x, low + 0.15, "v", color=figures.GREY, ms=5, alpha=0.7, zorder=2)
+            elif key not in named:
+                axis.plot(x, y, "o", color=figures.GREY, ms=4, alpha=0.6, mew=0, zorder=2)
+        steps = [points[key] for key in best]
+        axis.step(*zip(*steps, strict=True), where="post", color=figures.BLUE, lw=1, alpha=0.5)
+        for key in named:
+            colour = "black" if key == BASELINE else figures.BLUE
+            colour = figures.ORANGE if key == "neuron-dalif" else colour
+            half = (rows[key].difference or interval(rows[key].values)).half
+            axis.errorbar(*points[key], yerr=100 * half, fmt="D" if key == BASELINE else "o",
+                          ms=6, color=colour, elinewidth=0.8, zorder=4)  # fmt: skip
+        axis.axhline(base, color="0.6", lw=0.8, ls=":")
         axis.set_ylim(low, min(100.5, high + (high - low) / 8))
-        axis.set(xlabel="energy of an image, exact rule (uJ)", ylabel="test accuracy (%)")
+        axis.set(xlabel="energy per example, exact rule (uJ)", ylabel="test accuracy (%)")
         figures.log_axis(axis)
-        named = {BASELINE, "neuron-dalif", *(row.name for row in shown[:3])}
-        named |= {row.name for row in shown if row.verdict == "higher"}
-        label(axis, {marked(key, key): at for key, at in points.items() if key in named})
-        one, below = by[BASELINE][0], len(rows) - len(shown)
-        note = f"; {below} below the axis" if below else ""
-        axis.set_title(f"{name}, T = {one['timesteps']}{note}", fontsize=10)
+        label(axis, {marked(key, key): points[key] for key in named if points[key][1] >= low})
+        axis.set_title(f"{name}, T = {by[BASELINE][0]['timesteps']}", fontsize=10)
     marks = [
-        axes[0].plot([], [], "o", color=colour, mec="0.3", label=LABELS.get(kind, kind))[0]
-        for kind, colour in COLOURS.items()
+        axes[0].plot([], [], mark, color=colour, label=text)[0]
+        for mark, colour, text in (
+            ("o-", figures.BLUE, "best accuracy for its energy"),
+            ("o", figures.ORANGE, "DA-LIF"),
+            ("D", "black", "LIF, the baseline"),
+            ("o", figures.GREY, "other variants"),
+            ("v", figures.GREY, "below the axis"),
+        )
     ]
     axes[0].legend(handles=marks, frameon=False, fontsize=8, loc="lower right")
     fig.savefig(path)

@@ -44,7 +44,7 @@ def compare(records, names):
 def line(row):
     """A comparison as printed."""
     found = Interval(*(row[key] for key in Interval._fields))
-    return f"{row['name']} - {row['against']}  {found.text()}: {row['verdict']}"
+    return f"{row['name']} against {row['against']}: {found.text()}, {row['verdict']}"
 
 
 def draw(records, rows, names, path):

@@ -122,7 +122,7 @@ def differences(all_series):
             if one in by and other in by:
                 found = paired(series["runs"], one, other)
                 rows.append((
-                    f"[{by[one][0]['dataset']}](docs/{name}.json)", f"{one} - {other}",
+                    f"[{by[one][0]['dataset']}](docs/{name}.json)", f"{one} against {other}",
                     by[one][0]["epochs"], found.seeds,
                     "" if found.mean is None else f"{100 * found.mean:+z.2f}",
                     "" if found.low is None

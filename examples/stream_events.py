@@ -20,7 +20,7 @@ import numpy as np
 
 from dalif_jax import networks, training
 from dalif_jax.data import sets
-from dalif_jax.data.events import events, recordings
+from dalif_jax.data.events import events, own_recordings, recordings
 from dalif_jax.runs.checkpoint import Checkpoints
 from dalif_jax.runs.command import report_errors
 from dalif_jax.runs.places import folder
@@ -87,7 +87,9 @@ def main(_):
     arguments = parser.parse_args()
     settings, model, variables = load(folder(arguments.workdir, "workdir"))
     data_dir = settings.data_dir if arguments.data_dir is None else arguments.data_dir
-    source = recordings.find(settings.dataset, data_dir, settings.partial_data)
+    source = own_recordings.with_unit(
+        recordings.find(settings.dataset, data_dir, settings.partial_data), settings.time_unit
+    )
     count = len(source.splits["test"])
     if not 0 <= arguments.sample < count:
         raise config.ConfigError(f"--sample={arguments.sample} must lie in 0..{count - 1}")

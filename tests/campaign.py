@@ -24,8 +24,10 @@ sys.path.insert(0, str(ROOT))
 
 import checkpoint_campaign  # noqa: E402  after the path
 import data_campaign  # noqa: E402
+import foreign_campaign  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
+import own_data_campaign  # noqa: E402
 
 from configs.base import get_config  # noqa: E402
 from dalif_jax import training  # noqa: E402
@@ -72,7 +74,11 @@ def result(workdir):
     with Checkpoints(Path(workdir) / "checkpoints", settings.keep, create=False) as checkpoints:
         step, state, _ = checkpoints.restore_newest(like(settings))
     records = runlog.read_metrics(Path(workdir) / "metrics.jsonl")
-    records = [{k: v for k, v in r.items() if k not in OF_THE_PROCESS} for r in records]
+    records = [
+        {k: v for k, v in r.items() if k not in OF_THE_PROCESS}
+        for r in records
+        if r["kind"] != "output"  # lines that could not be printed
+    ]
     evaluation = json.loads((Path(workdir) / "eval.json").read_text())
     return step, digest(jax.device_get(state)), records, evaluation
 
@@ -241,6 +247,8 @@ def main():
     parser.add_argument("--only", default="", help="one part, by its name in the file")
     parser.add_argument("--corruptions", type=int, default=None, help="fewer of them")
     arguments = parser.parse_args()
+    import output_campaign  # it uses this module
+
     out = Path(arguments.out)
     found = json.loads(out.read_text()) if out.exists() else {}
     found["machine"] = {
@@ -254,7 +262,11 @@ def main():
         "odd_paths": lambda folder: checkpoint_campaign.odd_paths(folder, 300),
         "mixed_checkpoints": lambda folder: checkpoint_campaign.mixed(folder, 300),
         "foreign_headers": lambda folder: data_campaign.foreign_headers(folder, 60),
+        "broken_output": lambda folder: output_campaign.broken_output(folder, 64),
+        "process_groups": lambda folder: output_campaign.process_groups(folder),
         "lost_samples": lambda folder: data_campaign.lost_samples(folder, 300),
+        "user_datasets": lambda folder: own_data_campaign.user_datasets(folder, 6),
+        "foreign_files": foreign_campaign.foreign_files,
     }
     for name, part in parts.items():
         if arguments.only in ("", name):

@@ -32,8 +32,6 @@ def main(program):
     sys.path[0] = str(ROOT)
     sys.argv = [program]
     loaded = runpy.run_path(str(ROOT / program), run_name="loaded")
-    from absl import app
-
     results = []
     for words in json.load(sys.stdin):
         with tempfile.TemporaryFile() as file:
@@ -42,7 +40,7 @@ def main(program):
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
                 sys.argv = [program, *words]
-                app.run(loaded["main"], sys.argv, flags_parser=loaded["parse_flags"])
+                loaded["run_program"](loaded["main"])
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             file.seek(0)
             results.append((code, file.read().decode()))

@@ -219,3 +219,25 @@ def test_a_run_of_a_neuron_without_a_membrane_is_reported_without_its_picture(tm
     assert code == 0, out
     assert "membranes_0.png" not in out and "sample_0.png" in out
     assert "membranes of a few neurons" not in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["$5_to_$10", "$_and_^$", "\udcff", "a\nb\0", "x" * 3000])
+def test_confusion_of_odd_class_names_is_drawn(tmp_path, name):
+    table = {"confusion": [[3, 1], [0, 4]]}
+    path = figures.confusion_matrix(table, tmp_path / "x.png", (name, "plain"), note=name)
+    assert np.asarray(Image.open(path).convert("L")).min() < 200
+    report.table((name,), [(name,)]).encode()
+
+
+def test_logs_of_other_forms_are_named(tmp_path):
+    write_run(tmp_path)
+    log = tmp_path / "metrics.jsonl"
+    record = json.loads(log.read_text().splitlines()[1])
+    for key, value in (("accuracy", None), ("epoch", "x"), ("layers", [1]), ("layers", {"a": 1})):
+        log.write_text(json.dumps(record | {key: value}) + "\n")
+        with pytest.raises(LogError, match=r"metrics\.jsonl"):
+            draw_all(tmp_path)
+    del record["layers"]
+    log.write_text(json.dumps(record) + "\n")
+    with pytest.raises(LogError, match="no layers"):
+        draw_all(tmp_path)

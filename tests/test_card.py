@@ -42,6 +42,15 @@ def copy(exported, tmp_path):
     return tmp_path
 
 
+def change(folder, name, **values):
+    """Other values in a JSON file of a card, which is then one of an earlier version: not tied."""
+    stated = json.loads((folder / "eval.json").read_text())
+    stated.pop("sha256", None)
+    (folder / "eval.json").write_text(json.dumps(stated))
+    changed = json.loads((folder / name).read_text()) | values
+    (folder / name).write_text(json.dumps(changed))
+
+
 def test_a_card_read_back_gives_the_same_logits(exported):
     folder, _, program, state, values = exported
     given, again, loaded, stated = card.load(folder)
@@ -88,9 +97,7 @@ def test_a_missing_or_damaged_part_is_named(exported, tmp_path, name):
 
 def test_weights_of_another_network_are_refused_with_both_sides(exported, tmp_path):
     folder = copy(exported, tmp_path)
-    settings = json.loads((folder / "config.json").read_text())
-    settings["model"] = "mini"
-    (folder / "config.json").write_text(json.dumps(settings))
+    change(folder, "config.json", model="mini")
     with pytest.raises(card.CardError, match=r"weights.safetensors.*by config.json"):
         card.load(folder)
 
@@ -106,9 +113,7 @@ def test_a_card_without_nir_says_how_to_get_it(exported, tmp_path):
 
 def test_a_card_is_measured_on_any_number_of_devices(exported, tmp_path):
     folder = copy(exported, tmp_path)
-    settings = json.loads((folder / "config.json").read_text())
-    settings |= {"batch_size": 6, "eval_batch_size": 50}
-    (folder / "config.json").write_text(json.dumps(settings))
+    change(folder, "config.json", batch_size=6, eval_batch_size=50)
     assert jax.device_count() == 8
     given = card.load(folder)[0]
     assert (given.batch_size, given.eval_batch_size) == (8, 56)
@@ -162,3 +167,93 @@ def test_kernels_used_as_bfloat16_are_kept_so_and_give_the_same_bits(exported, t
     weights = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.batch_stats)))
     size = (tmp_path / "weights.safetensors").stat().st_size
     assert weights - 2 * kernels <= size < weights - 2 * kernels + 20_000
+
+
+def test_export_onto_another_folder_changes_nothing(exported, tmp_path):
+    _, settings, program, state, values = exported
+    for name in ("README.md", "config.json", "thesis.tex"):
+        place = tmp_path / name
+        place.mkdir()
+        (place / name).write_text("mine")
+        with pytest.raises(card.CardError, match="not a model card"):
+            card.export(place, settings, program.model, state, values)
+        assert [path.name for path in place.iterdir()] == [name]
+        assert (place / name).read_text() == "mine"
+
+
+def test_export_that_fails_keeps_the_earlier_card(exported, tmp_path, monkeypatch):
+    folder = copy(exported, tmp_path)
+    (folder / "notes.txt").write_text("mine")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    _, settings, program, state, values = exported
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(card, "page", full)
+    with pytest.raises(OSError, match="No space"):
+        card.export(folder, settings, program.model, state, values)
+    with pytest.raises(OSError, match="No space"):
+        card.export(tmp_path / "new", settings, program.model, state, values)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    monkeypatch.undo()
+    card.export(folder, settings, program.model, state, values)  # another file in it is kept
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_export_replaces_links_and_does_not_follow(exported, tmp_path):
+    folder, victim = tmp_path / "card", tmp_path / "victim"
+    folder.mkdir()
+    copy(exported, folder)
+    victim.write_text("mine")
+    for name in ("README.md", "network.nir"):
+        (folder / name).unlink()
+        (folder / name).symlink_to(victim)
+    _, settings, program, state, values = exported
+    card.export(folder, settings, program.model, state, values)
+    assert victim.read_text() == "mine"
+    assert not any(path.is_symlink() for path in folder.iterdir())
+
+
+def test_card_holds_and_uses_no_path_of_a_machine(exported, tmp_path):
+    _, settings, program, state, values = exported
+    settings = settings.copy_and_resolve_references()
+    private = "/home/somebody/private"
+    settings.update({key: private for key in ("data_dir", "cache_dir", "init_from")})
+    card.export(tmp_path, settings, program.model, state, values)
+    for path in tmp_path.iterdir():
+        assert private.encode() not in path.read_bytes(), path.name
+    change(tmp_path, "config.json", data_dir=private, cache_dir=private, init_from=private)
+    loaded = card.load(tmp_path)[0]
+    assert (loaded.data_dir, loaded.cache_dir, loaded.init_from) == ("", "", "")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(exported, tmp_path, value):
+    from safetensors.numpy import load_file, save_file
+
+    folder = copy(exported, tmp_path)
+    arrays = load_file(folder / "weights.safetensors")
+    arrays["params/head/kernel"] = np.full_like(arrays["params/head/kernel"], value)
+    save_file(arrays, folder / "weights.safetensors", card.FORMAT)
+    with pytest.raises(card.CardError, match=r"params/head/kernel are not finite"):
+        card.weights(folder)
+
+
+def test_weights_of_another_measurement_are_refused(exported, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    folder = copy(exported, tmp_path)
+    arrays = load_file(folder / "weights.safetensors")
+    arrays["params/head/kernel"] = 2 * arrays["params/head/kernel"]
+    save_file(arrays, folder / "weights.safetensors", card.FORMAT)
+    with pytest.raises(card.CardError, match=r"weights\.safetensors is not the file"):
+        card.load(folder)
+
+
+def test_page_shows_foreign_text_and_does_nothing(exported):
+    evil = "<script>alert(1)</script> [x](http://a.b) |`*"
+    values = exported[4] | {"chosen_on": evil}
+    text = card.page(exported[1], values, "", [("trained on", evil)])
+    assert "<script" not in text and "[x]" not in text and "http://a.b" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text

@@ -200,3 +200,15 @@ def test_real_test_batch_agrees_with_an_independent_decoder():
     for channel in range(3):
         plane = planes[:, 1024 * channel : 1024 * (channel + 1)].reshape(-1, 32, 32)
         np.testing.assert_array_equal(test.images[..., channel], plane)
+
+
+@pytest.mark.parametrize("member", ["cifar-10-batches-py/data_batch_1", "another"])
+def test_archive_that_inflates_is_refused(tmp_path, monkeypatch, member):
+    monkeypatch.setattr(cifar, "MAX_FILE", 2**16)
+    monkeypatch.setattr(cifar, "MAX_ARCHIVE", 2**16)
+    with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as tar:
+        info = tarfile.TarInfo(member)
+        info.size = 2**20
+        tar.addfile(info, io.BytesIO(bytes(2**20)))
+    with pytest.raises(cifar.DataError, match="unpacks to"):
+        cifar.load("cifar10", str(tmp_path))

@@ -1,5 +1,6 @@
 """Recordings converted by several processes: whoever is killed, the cache is whole or goes on."""
 
+import contextlib
 import os
 import re
 import signal
@@ -108,13 +109,52 @@ def test_a_file_that_ends_its_decoder_is_found(tmp_path):
     assert not list(Path("/dev/shm").glob(f"*loky-{os.getpid()}-*"))
 
 
-def test_a_process_killed_while_it_names_its_recording_leaves_no_torn_name(tmp_path, monkeypatch):
+def children(process):
+    """Ids of the processes that a process started, those that ended and were not awaited aside."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == process and state != "Z":
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_conversion_killed_parent_ends_its_workers(tmp_path):
+    process = child(tmp_path)
+    try:
+        while not list(tmp_path.glob("*.partial/*.npz")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        workers = children(process.pid)
+        assert len(workers) >= 2
+    finally:
+        process.kill()
+        process.communicate()
+    deadline = time.monotonic() + 20
+    try:
+        while any(Path(f"/proc/{pid}").exists() for pid in workers):
+            assert time.monotonic() < deadline, "workers outlive the conversion"
+            time.sleep(0.1)
+    finally:
+        for pid in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_conversion_marker_names_no_torn_recording(tmp_path, monkeypatch):
+    """A process can be killed while it writes which recording it reads: the name is whole."""
     (tmp_path / "dog").mkdir()
     for number in range(2):
         write_aedat4(tmp_path / "dog" / f"cifar10_dog_{number}.aedat4", draw_events(300))
     source = recordings.find("cifar10dvs", tmp_path, partial=True)
     split, rows = next(part for part in source.splits.items() if part[1])
-    monkeypatch.setattr(Path, "write_text", lambda path, text: path.touch() or 1 / 0)
+
+    def killed(descriptor):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(os, "fsync", killed)  # after the content was written, before it counts
     with pytest.raises(ZeroDivisionError):
         conversion._convert_part(source, None, tmp_path, set(), split, 0, rows)
     assert not list(tmp_path.glob("*.now"))

@@ -177,7 +177,7 @@ def test_both_by_the_command_line(tmp_path):
     assert abs(before["accuracy"] - after["accuracy"]) < 0.01
     assert (tmp_path / "folded" / "network.nir").exists()
     card = (tmp_path / "folded" / "README.md").read_text()
-    assert "| made by | `convert.py --to folded` |" in card and str(tmp_path) not in card
+    assert "| made by | convert.py --to folded |" in card and str(tmp_path) not in card
     assert "| seed | 3407 |" in card and "| training time | 0:" in card
 
     ann, adam = tmp_path / "ann", ["--config.optimizer=adam", "--config.learning_rate=0.003"]

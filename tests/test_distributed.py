@@ -1,6 +1,7 @@
 """Several processes train one run over CPU collectives, found the way Slurm's are."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -21,14 +22,15 @@ pytestmark = pytest.mark.slow
 ARGUMENTS = ("--config.dtype=float64", "--config.epochs=2", "--config.schedule=constant")
 
 
-def start(workdir, count, *arguments, recipe="configs/digits.py", settings=campaign.RUN):
+def start(workdir, count, *arguments, recipe="configs/digits.py", settings=campaign.RUN, each=()):
     job = random.randrange(10**6)  # JAX takes its port from the job's number
     return [
         subprocess.Popen(
             [sys.executable, "train.py", "--distributed", "--config", recipe,
-             "--workdir", str(workdir), *settings, *ARGUMENTS, *arguments],
+             "--workdir", str(workdir), *settings, *ARGUMENTS, *arguments,
+             *(each[rank] if each else ())],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**campaign.ENVIRONMENT, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "",
+            env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "",
                  "PYTHONUNBUFFERED": "1", "SLURM_JOB_ID": str(job), "SLURM_NTASKS": str(count),
                  "SLURM_STEP_NODELIST": "localhost", "SLURM_PROCID": str(rank),
                  "SLURM_LOCALID": str(rank)},
@@ -97,6 +99,33 @@ def test_a_sigterm_to_one_process_stops_all_after_the_same_step(tmp_path, alone)
     assert [process.returncode for process in processes] == [0, 0], out
     assert f"after step {saved}" in out[0]
     same(alone, tmp_path / "run")
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_sigint_to_one_or_all_stops_all_and_saves(tmp_path, alone, both):
+    processes = start(tmp_path / "run", 2)
+    for line in processes[0].stdout:
+        if line.startswith("step "):
+            break
+    processes[1].send_signal(signal.SIGINT)
+    if both:
+        processes[0].send_signal(signal.SIGINT)
+        processes[1].send_signal(signal.SIGINT)
+    out = outputs(processes)
+    assert [process.returncode for process in processes] == [130, 130], out
+    assert 0 < int(out[0].split("saved after step ")[1].split(";")[0]) < 34
+    processes = start(tmp_path / "run", 2)
+    out = outputs(processes)
+    assert [process.returncode for process in processes] == [0, 0], out
+    same(alone, tmp_path / "run")
+
+
+def test_processes_with_other_settings_are_refused_by_all(tmp_path):
+    processes = start(tmp_path / "run", 2, each=[(), ("--config.label_smoothing=0.9",)])
+    out = outputs(processes)
+    assert [process.returncode for process in processes] == [2, 2], out
+    assert all("label_smoothing: 0.0 in process 0, 0.9 in process 1" in text for text in out)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_streamed_set_is_shared_out_and_trains_the_same(tmp_path):

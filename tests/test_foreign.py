@@ -1,10 +1,14 @@
 """Recordings that are not what their name says: refused with what they are, or read rightly."""
 
+import json
+
 import data_campaign
+import foreign_campaign
 import numpy as np
 import pytest
 from event_files import SUFFIX, WRITERS, draw_events, write_aedat2, write_aedat3, write_aedat4
 
+from dalif_jax import strict_json
 from dalif_jax.data.events import aedat, events, recordings
 from dalif_jax.data.events.events import BadRecording, make_events
 
@@ -154,3 +158,32 @@ def test_a_foreign_file_in_a_folder_is_refused(tmp_path, name):
     else:
         with pytest.raises(BadRecording, match=r"is an AEDAT or NumPy file|truncated"):
             recordings.read(row, source)
+
+
+@pytest.mark.parametrize("part", ["tensors", "logs"])
+def test_foreign_files_are_refused_in_one_line(tmp_path, part):
+    counts = foreign_campaign.PARTS[part](tmp_path)
+    assert counts["refused"] > 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["json_of_cards", "graph_files", "archives", "names"])
+def test_more_foreign_files_are_refused_in_one_line(tmp_path, part):
+    counts = foreign_campaign.PARTS[part](tmp_path)
+    assert sum(counts.values()) >= 20
+
+
+@pytest.mark.parametrize("data", foreign_campaign.ODD_JSON)
+def test_strict_json_refuses_what_is_no_object(tmp_path, data):
+    (tmp_path / "x.json").write_bytes(data)
+    with pytest.raises(strict_json.JSONError, match=r"x\.json is not readable as JSON"):
+        strict_json.read(tmp_path / "x.json")
+
+
+def test_strict_json_reads_what_programs_write(tmp_path):
+    values = {"a": [1, -2.5, None, True, "\u00e9\udcff"], "b": {"c": {"d": 2**60}}}
+    for mark in ("", "\ufeff"):
+        (tmp_path / "x.json").write_text(mark + json.dumps(values), encoding="utf-8")
+        assert strict_json.read(tmp_path / "x.json") == values
+    with pytest.raises(strict_json.JSONError, match="at most 10 are read"):
+        strict_json.read(tmp_path / "x.json", max_bytes=10)

@@ -186,12 +186,58 @@ def test_no_room_anywhere_is_one_line_and_leaves_no_cache(tmp_path):
         ("train.npy", b""),
         ("train.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': $$$}   "),
         ("test_labels.npy", b"no array"),
+        ("test_labels.npy", None),
     ],
 )
-def test_a_damaged_cache_is_named(tmp_path, file, content):
+def test_frames_damaged_cache_is_made_again(tmp_path, capsys, file, content):
     source, settings = found(nmnist(tmp_path / "data")), FrameSettings(2, (8, 8))
-    frames.load(source, settings, tmp_path / "cache")
+    right = frames.load(source, settings, tmp_path / "cache")
     (folder,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
-    (folder / file).write_bytes(content)
-    with pytest.raises(DataError, match=rf"the cache {folder} is damaged \(.*\): delete it"):
-        frames.load(source, settings, tmp_path / "cache")
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_bytes(content)
+    check_made_again(source, settings, tmp_path / "cache", right, capsys)
+
+
+def check_made_again(source, settings, cache, right, capsys):
+    """A damaged cache is named and replaced by the right frames and labels."""
+    capsys.readouterr()
+    now = frames.load(source, settings, cache)
+    assert "is damaged" in capsys.readouterr().out
+    for split, arrays in right.items():
+        for ours, theirs in zip(now[split], arrays, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    frames.load(source, settings, cache)
+    assert "convert" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("file", ["train.npy", "test.npy", "train_labels.npy"])
+def test_frames_flipped_byte_is_made_again(tmp_path, capsys, file):
+    """The file keeps its length, type and shape: only its checksum differs."""
+    source, settings = found(nmnist(tmp_path / "data")), FrameSettings(2, (8, 8))
+    right = {
+        split: tuple(map(np.array, arrays))
+        for split, arrays in frames.load(source, settings, tmp_path / "cache").items()
+    }
+    (path,) = (tmp_path / "cache").glob(f"*/{file}")
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    check_made_again(source, settings, tmp_path / "cache", right, capsys)
+
+
+def test_frames_cache_through_a_link_spares_its_target(tmp_path):
+    """Neither a link at the cache's name nor one at that of its parts is written through."""
+    source, settings = found(nmnist(tmp_path / "data")), FrameSettings(2, (8, 8))
+    right = frames.load(source, settings, tmp_path / "cache")
+    (folder,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    (target / "kept.now").write_text("not ours")
+    for name in (folder.name, f"{folder.name}.partial"):
+        (tmp_path / "links").mkdir(exist_ok=True)
+        (tmp_path / "links" / name).symlink_to(target)
+    now = frames.load(source, settings, tmp_path / "links")
+    np.testing.assert_array_equal(now["train"][0], right["train"][0])
+    assert [path.name for path in target.iterdir()] == ["kept.now"]
+    assert not (tmp_path / "links" / folder.name).is_symlink()

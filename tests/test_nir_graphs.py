@@ -15,8 +15,8 @@ def test_foreign_graphs_and_files_are_refused_by_name(tmp_path):
         tau=np.ones((1, 2, 2)), r=np.ones((1, 2, 2)), v_leak=np.ones((1, 2, 2)),
         v_threshold=np.ones((1, 2, 2)), v_reset=np.zeros((1, 2, 2)),
     )  # fmt: skip
-    graph = nir.NIRGraph({"input": nir.Input(**shape), "cell": leaky}, [("input", "cell")],
-                         type_check=False)  # fmt: skip
+    nodes = {"input": nir.Input(**shape), "cell": leaky, "output": nir.Output(shape["input_type"])}
+    graph = nir.NIRGraph(nodes, [("input", "cell"), ("cell", "output")], type_check=False)
     x = jnp.zeros((1, 1, 1, 2, 2))
     with pytest.raises(interchange.NotRepresentable, match="cell: v_leak is not 0"):
         interchange.run(graph, x)
@@ -172,3 +172,86 @@ def refusals():
 def test_what_is_not_read_is_refused_by_name(graph, x, message):
     with pytest.raises(interchange.NotRepresentable, match=message):
         interchange.run(graph, x)
+
+
+def named_graph(nodes, edges):
+    """A linear layer of 4 outputs between nodes of other names."""
+    import nir
+
+    layer = {"layer": nir.Linear(2 * np.ones((4, 3)))}
+    return nir.NIRGraph(layer | nodes, edges, type_check=False)
+
+
+def test_run_finds_input_and_output_by_type():
+    import nir
+
+    nodes = {"in": nir.Input(np.array([3])), "out": nir.Output(np.array([4]))}
+    graph = named_graph(nodes, [("in", "layer"), ("layer", "out")])
+    values = interchange.run(graph, np.ones((1, 2, 3), np.float32))
+    np.testing.assert_array_equal(values["output"], np.full((1, 2, 4), 6.0))
+    np.testing.assert_array_equal(values["out"], values["output"])
+
+
+@pytest.mark.parametrize("outputs", [(), ("a", "b")])
+def test_run_refuses_no_or_several_outputs(outputs):
+    import nir
+
+    nodes = {"input": nir.Input(np.array([3]))}
+    nodes |= {name: nir.Output(np.array([4])) for name in outputs}
+    edges = [("input", "layer"), *(("layer", name) for name in outputs)]
+    with pytest.raises(interchange.NotRepresentable, match=f"{len(outputs)} outputs"):
+        interchange.run(named_graph(nodes, edges), np.ones((1, 2, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"tau": np.ones((10**5, 1)), "r": np.ones((1, 10**5))},
+        {"r": np.ones((10**6, 3))},
+        {"v_threshold": np.full(3, np.nan)},
+    ],
+)
+def test_lif_of_shapes_that_grow_is_refused_early(values):
+    node = lif((3,))
+    for key, value in values.items():
+        setattr(node, key, value)
+    with pytest.raises(interchange.NotRepresentable, match="node: "):
+        interchange.run(graph_of(node, (3,)), np.ones((1, 2, 3), np.float32))
+
+
+@pytest.mark.parametrize("kind", ["declared", "inflated", "external", "soft", "cycle", "virtual"])
+def test_read_refuses_arrays_that_a_file_lacks(tmp_path, kind):
+    import h5py
+
+    path = tmp_path / "g.nir"
+    interchange.write(path, graph_of(lif((3,)), (3,)))
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = np.ones(3)
+    with h5py.File(path, "r+") as file:
+        group = file["node/nodes/node"]
+        del group["tau"]
+        if kind == "declared":
+            group.create_dataset("tau", (10**6, 10**6), "f8")
+        elif kind == "inflated":
+            group.create_dataset("tau", data=np.zeros(2**25 + 2**21), compression="gzip")
+        elif kind == "external":
+            group["tau"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "x")
+        elif kind == "soft":
+            group["tau"] = h5py.SoftLink("/node/nodes/node/r")
+        elif kind == "cycle":
+            group["tau"] = file["node"]
+        else:
+            layout = h5py.VirtualLayout((3,), "f8")
+            layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x", (3,))
+            group.create_virtual_dataset("tau", layout)
+    with pytest.raises(interchange.NotRepresentable, match=r"g\.nir.*tau"):
+        interchange.read(path)
+
+
+def test_pool_far_beyond_its_map_is_refused():
+    import nir
+
+    huge = np.array([10**9] * 2)
+    graph = graph_of(nir.SumPool2d(huge, np.array([1, 1]), huge // 2), (1, 4, 4))
+    with pytest.raises(interchange.NotRepresentable, match="kernel_size"):
+        interchange.run(graph, np.ones((1, 1, 1, 4, 4), np.float32))

@@ -2,16 +2,19 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
+import own_data_campaign
 import pytest
 from commands import run
 from event_files import draw_events, write_aedat2, write_aedat4, write_nmnist
 from PIL import Image
 
-from dalif_jax.data import arrays, image_folder, own, sets
-from dalif_jax.data.events import own_recordings
+from dalif_jax.data import arrays, image_folder, memory, own, sets
+from dalif_jax.data.events import frames, own_recordings
 from dalif_jax.data.events.events import DataError
+from dalif_jax.settings import config
 
 SHORT = ("--config.model=tiny", "--config.timesteps=2", "--config.epochs=1",
          "--config.warmup_epochs=0.0", "--config.augment=()")  # fmt: skip
@@ -204,7 +207,7 @@ def only_tested(root):
     [
         (broken, "0.png cannot be read as an image"),
         (empty_class, "c holds nothing that can be used"),
-        (deep, "is of mode I;16; 8 bits a channel"),
+        (deep, "more than 8 bits a channel"),
         (sizes, "images are of 2 sizes, most 6x6, 7x6; set --config.frame_size"),
         (one_class, "has 1 class folders; two at least"),
         (few, r"no class of .* has the five files"),
@@ -253,7 +256,9 @@ def test_arrays_that_are_no_set_are_refused(tmp_path, given, message):
 def test_arrays_of_frames_have_their_own_timesteps(tmp_path):
     np.savez(tmp_path / "arrays.npz", images=FRAMES, labels=LABELS)
     splits, found = arrays.arrays(tmp_path)
-    assert found == own.Found((8, 8, 2), ("0", "1", "2"), 17, 3, timesteps=4)
+    assert found._replace(fingerprint=()) == own.Found(
+        (8, 8, 2), ("0", "1", "2"), 17, 3, timesteps=4
+    )
     assert splits["train"][0].shape == (17, 4, 8, 8, 2) and splits["train"][0].dtype == np.uint16
     words = ("--config.dataset=arrays", f"--config.data_dir={tmp_path}", "--dry_run")
     code, out = run("train.py", "--config=configs/digits_dvs.py", *SHORT, *words)
@@ -276,3 +281,141 @@ def test_recordings_of_several_sensors_are_refused(tmp_path):
     write_aedat2(tmp_path / "a" / "9.aedat", draw_events(50, 128, 0))
     with pytest.raises(DataError, match=r"several sensors: 34x34 .*128x128"):
         own_recordings.look(tmp_path)
+
+
+# ---- Memory, units of time, layouts.
+
+GIB = 2**30
+
+
+def machine(root, groups, mine):
+    """Files of /proc and /sys/fs/cgroup: 64 GiB available; groups: {path: {file: text}}."""
+    (root / "proc" / "self").mkdir(parents=True)
+    (root / "proc" / "meminfo").write_text(
+        f"MemTotal: {128 * 2**20} kB\nMemFree: {2**20} kB\nMemAvailable: {64 * 2**20} kB\n"
+    )
+    (root / "proc" / "self" / "cgroup").write_text(mine)
+    for path, files in groups.items():
+        (root / "groups" / path).mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (root / "groups" / path / name).write_text(text)
+    return memory.available(root / "proc", root / "groups")
+
+
+def group(limit, used, cache, prefix=""):
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if prefix else (
+        "memory.max", "memory.current")  # fmt: skip
+    stat = f"anon 5\n{prefix}inactive_file {cache}\n{prefix}active_file 0\n"
+    return {names[0]: f"{limit}\n", names[1]: f"{used}\n", "memory.stat": stat}
+
+
+@pytest.mark.parametrize(
+    ("groups", "mine", "expected"),
+    [
+        ({}, "0::/\n", 64),
+        ({"a": group("max", 0, 0)}, "0::/a\n", 64),
+        ({"a": group(16 * GIB, 10 * GIB, 6 * GIB)}, "0::/a\n", 12),
+        # The limit of a group around it.
+        ({"a": group(8 * GIB, GIB, 0), "a/b": group(32 * GIB, GIB, 0)}, "0::/a/b\n", 7),
+        # Inside a container, where the path is that of the host.
+        ({"": group(4 * GIB, 3 * GIB, 2 * GIB)}, "0::/host/path\n", 3),
+        ({"memory/a": group(6 * GIB, 5 * GIB, GIB, "total_")}, "3:cpu:/x\n2:memory:/a\n", 2),
+        ({"a": {"memory.max": "no number"}}, "0::/a\n", 64),
+    ],
+)
+def test_available_memory_counts_cache_and_limits(tmp_path, groups, mine, expected):
+    assert machine(tmp_path, groups, mine) == expected * GIB
+
+
+def test_available_memory_unknown_accepts_every_set(tmp_path, monkeypatch):
+    assert memory.available(tmp_path, tmp_path) is None
+    monkeypatch.setattr(memory, "available", lambda: None)
+    own.fits(10**16, "arrays", (1, 2))
+
+
+def recorded(root, scale, named=False, count=5):
+    """Two classes of recordings of 0.3 s; times in microseconds / scale."""
+    rng = np.random.default_rng(0)
+    for cls in "ab":
+        (root / cls).mkdir(parents=True)
+        for i in range(count):
+            x, y, p = rng.integers(0, (16, 16, 2), (80, 3)).T
+            t = np.linspace(0, 300_000, 80).astype(np.int64) / scale
+            if scale in (1, 1000) and np.all(t == np.rint(t)):
+                t = t.astype(np.int64)
+            fields = {"t": t, "x": x, "y": y, "p": p}
+            if named:
+                np.savez(root / cls / f"{i}.npz", **fields)
+            else:
+                np.save(root / cls / f"{i}.npy", np.stack([x, y, p, t], 1))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("scale", "named", "unit"),
+    [(1, True, "auto"), (1, False, "auto"), (1000, False, "auto"), (1000, True, "ms"),
+     (1_000_000, True, "s"), (1_000_000, False, "s")],
+)  # fmt: skip
+def test_event_folder_unit_of_time_gives_same_frames(tmp_path, capsys, scale, named, unit):
+    """0.3 s are five frames of 60 ms in every unit, and what was decided is printed."""
+    root = recorded(tmp_path / "set", scale, named)
+    settings = frames.FrameSettings(0, (16, 16), "time", frame_ms=60.0, time_unit=unit)
+    splits = sets.event_frames("event_folder", root, settings, tmp_path / "cache")
+    out = capsys.readouterr().out
+    assert {split.images.shape[1] for split in splits.values()} == {5}
+    assert "--config.time_unit" in out and "every fifth of each class" in out
+
+
+def test_event_folder_fractions_of_microseconds_are_refused(tmp_path):
+    root = recorded(tmp_path / "set", 1_000_000, named=True)
+    settings = frames.FrameSettings(2, (16, 16))
+    with pytest.raises(DataError, match=r"--config\.time_unit=ms or s"):
+        sets.event_frames("event_folder", root, settings, tmp_path / "cache")
+
+
+def test_event_folder_frames_npz_is_refused(tmp_path):
+    for cls in "ab":
+        (tmp_path / cls).mkdir()
+        for i in range(5):
+            np.savez(tmp_path / cls / f"{i}.npz", frames=np.zeros((4, 2, 8, 8)))
+    with pytest.raises(DataError, match="not events"):
+        own_recordings.look(tmp_path)
+
+
+def test_load_recordings_shorter_than_a_slice_are_refused(tmp_path):
+    settings = config.base_config()
+    settings.update({
+        "dataset": "event_folder", "data_dir": str(recorded(tmp_path / "set", 1, True)),
+        "cache_dir": str(tmp_path / "cache"), "split_by": "time", "frame_ms": 60.0,
+        "timesteps": 5, "test_slices": 2,
+    })  # fmt: skip
+    config.find(settings)
+    assert config.load_data(settings)["train"].images.shape[1] == 5
+    settings.timesteps = 6
+    with pytest.raises(DataError, match=r"fills 5 frames of 60 ms.*timesteps=6"):
+        config.load_data(settings)
+
+
+def test_image_folder_says_what_it_drops(tmp_path, capsys):
+    folders(tmp_path)
+    image(tmp_path / "a" / "5.png", mode="RGBA")
+    image(tmp_path / "a" / "6.jpg", mode="CMYK")
+    image_folder.image_folder(tmp_path, 0)
+    out = capsys.readouterr().out
+    assert "1 images have transparency" in out and "1 images are CMYK" in out
+
+
+def test_class_folders_unreadable_folder_is_one_line(tmp_path, monkeypatch):
+    folders(tmp_path)
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(DataError, match="cannot be read: Permission denied"):
+        own.class_files(tmp_path, "image_folder", lambda path: "")
+
+
+def test_user_datasets_odd_or_damaged_are_handled(tmp_path):
+    counts = own_data_campaign.user_datasets(tmp_path, 1)
+    assert counts["tries"] == counts["read_right"] + counts["refused"] >= 60, counts

@@ -1,6 +1,7 @@
 """What a run writes and prints: no step twice, none missing, valid JSON, honest times."""
 
 import json
+import struct
 
 import jax.numpy as jnp
 import numpy as np
@@ -105,3 +106,45 @@ def test_durations():
     assert [runlog.duration(s) for s in (5, 65, 3600 + 125, 2 * 86400 + 3661)] == [
         "0:05", "1:05", "1:02:05", "2 d 01:01:01",
     ]  # fmt: skip
+
+
+def events(workdir):
+    """(step, wall time) of the values that TensorBoard shows, read as it reads them."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    shown = {}
+    for path in sorted((workdir / "tensorboard").iterdir()):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            event, data = Event.FromString(data[12 : 12 + length]), data[16 + length :]
+            if event.HasField("session_log"):
+                shown = {step: time for step, time in shown.items() if step < event.step}
+            if event.summary.value:
+                shown[event.step] = event.wall_time
+    return sorted(shown.items())
+
+
+def test_tensorboard_clock_set_back_shows_each_step_once(tmp_path, monkeypatch):
+    for clock, resumed, last in (
+        (2_000_000_000, 0, 10),
+        (1_500_000_000, 5, 20),
+        (160_000_000, 20, 30),
+    ):
+        monkeypatch.setattr(runlog.time, "time", lambda clock=clock: clock)
+        with runlog.RunLog(tmp_path, resumed) as log:
+            for step in range(resumed + 1, last + 1):
+                log.write("train", step, {"loss": float(step)})
+    steps, times = zip(*events(tmp_path), strict=True)
+    assert list(steps) == list(range(1, 31))
+    assert list(times) == sorted(times)
+
+
+def test_log_is_not_written_through_a_link(tmp_path):
+    (tmp_path / "outside").write_text("")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").symlink_to(tmp_path / "outside")
+    with runlog.RunLog(tmp_path / "run", 0) as log:
+        log.write("train", 1, {"loss": 1.0})
+    assert (tmp_path / "outside").read_text() == ""
+    assert runlog.read_metrics(tmp_path / "run" / "metrics.jsonl")[0]["step"] == 1

@@ -24,10 +24,10 @@ def test_a_card_is_small_and_says_what_it_measured(card):
 
 def measured(card, *arguments):
     code, out = run("eval.py", "--card", card, *arguments)
-    assert code == 0, out
     stated = json.loads((card / "eval.json").read_text())
     (line,) = [line for line in out.splitlines() if line.startswith("test: accuracy")]
     accuracy = float(line.split()[2].rstrip("%")) / 100
+    assert code == (0 if "agrees with the card" in out else 1), out
     # Another CPU rounds otherwise, and a spike at the threshold can flip: one image in a thousand.
     assert abs(accuracy - stated["accuracy"]) < max(1.01 / stated["examples"], 1e-3), line
     return stated

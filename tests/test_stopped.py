@@ -1,6 +1,8 @@
 """A signal at every place of a run, each at a function's entry; then continued, and compared with
 the run that never stopped: bit for bit."""
 
+import errno
+import fcntl
 import os
 import shutil
 import subprocess
@@ -101,12 +103,14 @@ def test_killed_between_a_repeated_evaluation_and_its_score(tmp_path, whole):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["training.evaluation:write_report", "runs.report:write"])
-def test_a_signal_while_the_result_is_written_lets_it_be_written(tmp_path, whole, place):
+def test_signal_in_the_report_leaves_no_partial_file(tmp_path, whole, place):
     process = campaign.start(
         tmp_path / "run", *EPOCHS, under=("tests/signalled.py", place, 1, SIGTERM)
     )
     out, _ = process.communicate(timeout=300)
-    assert process.returncode == 0 and "trained and measured" in out, out
+    assert process.returncode == 143 and "Traceback" not in out, out
+    assert not list((tmp_path / "run").glob(".*.tmp"))
+    campaign.finish(tmp_path / "run", *EPOCHS)
     assert campaign.result(tmp_path / "run") == campaign.result(whole)
 
 
@@ -142,6 +146,40 @@ def test_what_lies_in_the_runs_places_is_named_before_anything_is_done(tmp_path,
         with command.only_one(tmp_path):
             raise AssertionError("the lock was given")
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*command.FOLDERS, *command.FILES, "metrics.jsonl.tmp", "curves.png", "eval_best.json",
+     "report_best.html", "tensorboard/events.out.tfevents.1.x", "checkpoints/17"],
+)  # fmt: skip
+def test_check_places_link_is_refused(tmp_path, name):
+    (tmp_path / "outside").write_text("mine")
+    workdir = tmp_path / "run"
+    (workdir / name).parent.mkdir(parents=True)
+    (workdir / name).symlink_to(tmp_path / "outside")
+    with pytest.raises(config.ConfigError, match=f"{name} is a link"):  # noqa: SIM117
+        with command.only_one(workdir):
+            raise AssertionError("the lock was given")
+    assert (tmp_path / "outside").read_text() == "mine"
+
+
+def test_check_places_workdir_may_be_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    with command.only_one(tmp_path / "run"):
+        assert (tmp_path / "disk" / ".lock").exists()
+
+
+@pytest.mark.parametrize("number", ["ENOSYS", "ENOLCK", "EOPNOTSUPP"])
+def test_lock_unsupported_warns_and_goes_on(tmp_path, monkeypatch, capsys, number):
+    def refuse(*_):
+        raise OSError(getattr(errno, number), "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with command.only_one(tmp_path / "run"):
+        pass
+    assert f"{tmp_path / 'run' / '.lock'}: this file system" in capsys.readouterr().err
 
 
 def test_a_file_in_the_place_of_the_checkpoints_ends_the_command_at_once(tmp_path):

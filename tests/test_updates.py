@@ -110,3 +110,16 @@ def test_ema_is_the_average_by_hand():
     np.testing.assert_allclose(
         run.state.ema["head"]["kernel"], 0.9 * w0 + 0.1 * w1, rtol=1e-5, atol=1e-8
     )
+
+
+def test_schedule_change_more_epochs_names_both_rates():
+    def settings(**keys):
+        return config_of(warmup_epochs=0.0, learning_rate=0.1, **keys)
+
+    before, now = settings(epochs=2), settings(epochs=4)
+    line = training.schedule_change(before, now, 20, 10)
+    # Half of the cosine's way now; at its end before.
+    assert "epochs=4 instead of 2" in line and "from 0 to 0.05" in line
+    assert training.schedule_change(before, settings(epochs=2, keep=9), 20, 10) is None
+    constant = settings(epochs=2, schedule="constant"), settings(epochs=4, schedule="constant")
+    assert training.schedule_change(*constant, 20, 10) is None

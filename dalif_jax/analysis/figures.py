@@ -1,11 +1,46 @@
 """Pictures of a run: curves, decays, firing rates, energy, confusion."""
 
+import functools
+import io
 from pathlib import Path
 
 import numpy as np
 
+from dalif_jax.atomic_write import atomic_write
+
 # Colours told apart with any colour vision (Okabe and Ito).
 BLUE, ORANGE, GREEN, GREY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#999999", "#AA4499"
+
+
+JOINERS = "\u200c\u200d"  # invisible, and part of words and of pictographs
+
+
+def printable(text, most=60):
+    """Text from elsewhere in a form that every figure, page and terminal can show.
+
+    Line breaks, control characters and the halves of characters that stand for bytes which are not
+    UTF-8 become U+FFFD; longer texts are cut to `most` characters.
+    """
+    text = str(text)
+    text = text if len(text) <= most else text[: most - 1] + "\u2026"
+    return "".join(c if c.isprintable() or c in JOINERS else "\ufffd" for c in text)
+
+
+def plain_text(draw):
+    """Decorate a function that draws: its texts are shown as they are, `$` and `_` included.
+
+    Otherwise matplotlib reads `$` as the start of a formula, and a class called "$5_to_$10" ends
+    the drawing.
+    """
+
+    @functools.wraps(draw)
+    def drawn(*arguments, **keys):
+        from matplotlib import rc_context
+
+        with rc_context({"text.parse_math": False, "text.usetex": False}):
+            return draw(*arguments, **keys)
+
+    return drawn
 
 
 def panels(count, width=5.0, height=3.6, across=4):
@@ -23,10 +58,20 @@ def panels(count, width=5.0, height=3.6, across=4):
     return figure, axes
 
 
+def save(figure, path, **options):
+    """Write a figure as PNG, whole or not at all; `options` of Figure.savefig."""
+    # Rendered in memory: an error in it leaves no file.
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", **options)
+    atomic_write(path, picture.getvalue())
+
+
 def corner_note(figure, note):
     """Which checkpoint a figure is of, small in its corner."""
     if note:
-        figure.text(0.995, 0.005, note, ha="right", va="bottom", fontsize=7, color="0.4")
+        figure.text(
+            0.995, 0.005, printable(note, 200), ha="right", va="bottom", fontsize=7, color="0.4"
+        )
         # Room below for it, whatever the layout gives the axes.
         figure.get_layout_engine().set(rect=(0, 0.2 / figure.get_figheight(), 1,
                                              1 - 0.2 / figure.get_figheight()))  # fmt: skip
@@ -36,6 +81,7 @@ def _column(records, key):
     return np.array([record[key] for record in records], float)
 
 
+@plain_text
 def learning_curves(records, path):
     """Loss, accuracy and learning rate over epochs, from train and eval records, as PNG."""
     train = [r for r in records if r["kind"] == "train"]
@@ -46,7 +92,7 @@ def learning_curves(records, path):
             axis.plot(_column(train, "epoch"), factor * _column(train, key),
                       color=BLUE, alpha=0.7, lw=1, label="training batches")  # fmt: skip
         if evals:
-            split = evals[-1]["split"]
+            split = printable(evals[-1]["split"])
             axis.plot(_column(evals, "epoch"), factor * _column(evals, key),
                       color=ORANGE, marker=".", ms=4, label=split)  # fmt: skip
     if evals:
@@ -54,7 +100,7 @@ def learning_curves(records, path):
         last = evals[-1]
         accuracy.set_title(
             f"last epoch {last['accuracy']:.2%}, best {best['accuracy']:.2%} "
-            f"(epoch {best['epoch']}, chosen on {best['split']})",
+            f"(epoch {best['epoch']}, chosen on {printable(best['split'])})",
             fontsize=9,
         )
         accuracy.plot(best["epoch"], 100 * best["accuracy"], "o", mfc="none", color=GREEN, ms=9)
@@ -64,10 +110,11 @@ def learning_curves(records, path):
     accuracy.set(xlabel="epoch", ylabel="accuracy (%)")
     rate.set(xlabel="epoch", ylabel="learning rate")
     loss.legend(frameon=False)
-    figure.savefig(path)
+    save(figure, path)
     return Path(path)
 
 
+@plain_text
 def number_curves(records, path, meanings=None):
     """What the neurons of every layer show over epochs (paper, Fig. 3: alpha and beta), shallow to
     deep, as PNG.
@@ -89,15 +136,15 @@ def number_curves(records, path, meanings=None):
     scale = ScalarMappable(Normalize(1, 1.1 * max(len(names), 2)), colormaps["viridis"])
     for axis, key in zip(axes, keys, strict=True):
         for depth, name in enumerate(names, 1):
-            curve = [np.mean(r["layers"][name][key]) for r in evals]
+            curve = [np.mean(np.array(r["layers"][name][key], float)) for r in evals]
             axis.plot(_column(evals, "epoch"), curve, marker=".", ms=3, lw=1.2,
                       color=scale.to_rgba(depth))  # fmt: skip
         meaning = f", {meanings[key]}" if key in meanings else ""
-        axis.set(xlabel="epoch", ylabel=f"{key}{meaning}")
+        axis.set(xlabel="epoch", ylabel=printable(f"{key}{meaning}"))
     bar = figure.colorbar(scale, ax=axes, label="neuron layer, shallow to deep")
     bar.ax.set_ylim(1, max(len(names), 2))
     bar.set_ticks(sorted({1, (1 + len(names)) // 2, max(len(names), 2)}))
-    figure.savefig(path)
+    save(figure, path)
     return Path(path)
 
 
@@ -110,6 +157,7 @@ def numbers_of(evals):
     return [key for key in rows[0] if key not in COUNTED] if rows else []
 
 
+@plain_text
 def firing_rates(records, path, step=None, note=""):
     """Firing rate of every layer at an evaluation, beside the first one's, as PNG.
 
@@ -124,11 +172,18 @@ def firing_rates(records, path, step=None, note=""):
     rates = [[100 * r["layers"][name]["firing_rate"] for name in names] for r in (first, last)]
     axis.bar(place, rates[1], color=BLUE, width=0.7, label=f"epoch {last['epoch']}")
     axis.plot(place, rates[0], "_", color=ORANGE, ms=14, mew=2, label=f"epoch {first['epoch']}")
-    axis.set_xticks(place, names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
-    axis.set(ylabel="firing rate (% of neurons and timesteps)")
+    axis.set_xticks(
+        place,
+        [printable(name) for name in names],
+        rotation=60,
+        ha="right",
+        rotation_mode="anchor",
+        fontsize=8,
+    )
+    axis.set(ylabel="firing rate (%)")
     axis.legend(frameon=False)
     corner_note(figure, note)
-    figure.savefig(path)
+    save(figure, path)
     return Path(path)
 
 
@@ -142,6 +197,7 @@ RULES = {
 }
 
 
+@plain_text
 def energy_layers(report, path, note=""):
     """Energy of an example in every layer with weights, ACs on MACs, by both rules, as PNG.
 
@@ -149,7 +205,7 @@ def energy_layers(report, path, note=""):
     """
     rows = [r for r in report["operations"] if r["kind"] in OWN_LINE]
     rest = [r for r in report["operations"] if r["kind"] not in OWN_LINE]
-    names = [r["name"] for r in rows] + ["norms, pools"]
+    names = [printable(r["name"]) for r in rows] + ["norms, pools"]
     figure, axes = panels(2, width=max(5.0, 0.2 * len(names) + 3.0), height=4.6)
     axes[1].sharey(axes[0])
     for axis, rule in zip(axes, ("paper", "exact"), strict=True):
@@ -171,10 +227,11 @@ def energy_layers(report, path, note=""):
     for axis in axes:
         axis.legend(frameon=False, fontsize=8)
     corner_note(figure, note)
-    figure.savefig(path)
+    save(figure, path)
     return Path(path)
 
 
+@plain_text
 def confusion_matrix(report, path, names=None, note=""):
     """Examples by right class and answer, coloured by their share of the right class, as PNG."""
     table = np.array(report["confusion"])
@@ -189,7 +246,7 @@ def confusion_matrix(report, path, names=None, note=""):
             if table[i, j]:
                 axis.text(j, i, table[i, j], ha="center", va="center", fontsize=8,
                           color="white" if share[i, j] > 60 else "black")  # fmt: skip
-        names = names or [str(k) for k in range(classes)]
+        names = [printable(name, 24) for name in names or range(classes)]
         axis.set_yticks(range(classes), names)
         slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
         axis.set_xticks(range(classes), names, **(slant if max(map(len, names)) > 2 else {}))
@@ -197,8 +254,8 @@ def confusion_matrix(report, path, names=None, note=""):
     axis.set(xlabel="answer", ylabel="right class")
     figure.colorbar(image, label="share of the right class (%)")
     if note:
-        axis.set_title(note, fontsize=7, color="0.4")
-    figure.savefig(path, bbox_inches="tight")
+        axis.set_title(printable(note, 200), fontsize=7, color="0.4")
+    save(figure, path, bbox_inches="tight")
     return Path(path)
 
 

@@ -4,23 +4,35 @@ from pathlib import Path
 
 import numpy as np
 
-from dalif_jax.analysis.figures import BLUE, GREEN, GREY, ORANGE, corner_note
+from dalif_jax.analysis.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    corner_note,
+    plain_text,
+    printable,
+    save,
+)
 
 
+@plain_text
 def sample(example, inside, label, path, classes=None, note="", neurons=48):
     """One example's frames, the answer over time, and the spikes of every layer, as PNG.
 
     Args:
       example: an image [H, W, C], or counts of events [T, H, W, 2]: darker to brighter events are
         drawn orange to blue.
-      inside: inside.Inside; of each layer `neurons` are drawn, evenly spaced: in rows over time,
-        or side by side, timesteps downwards, where these are few.
+      inside: inside.Inside; of each layer `neurons` are drawn, evenly spaced, as rows over time.
       label: the right class.
       classes: the classes' names; their numbers unless given.
     """
     spikes, logits = inside.spikes, inside.logits
     timesteps, layers = len(logits), list(spikes)
     classes = classes or [f"class {k}" for k in range(logits.shape[-1])]
+    classes = [printable(name) for name in classes]
+    # A legend leaves out what begins with an underscore.
+    classes = [f" {name}" if name.startswith("_") else name for name in classes]
     shown = example if example.ndim == 4 else example[None]
     pick = np.unique(np.linspace(0, len(shown) - 1, min(len(shown), 8)).round().astype(int))
     from matplotlib.figure import Figure
@@ -65,37 +77,29 @@ def sample(example, inside, label, path, classes=None, note="", neurons=48):
     axes[-1].legend(frameon=False, fontsize=8)
     axes[-1].spines[["top", "right"]].set_visible(False)
 
-    few = timesteps <= 8
     rasters = below.subplots(len(layers), 1, sharex=True, squeeze=False)[:, 0]
     for axis, name in zip(rasters, layers, strict=True):
         flat = np.asarray(spikes[name]).reshape(timesteps, -1)
         rows = np.unique(np.linspace(0, flat.shape[1] - 1, neurons).astype(int))
-        look = {"aspect": "auto", "cmap": "Blues", "vmin": 0, "vmax": 1.2, "interpolation": "none"}
-        if few:
-            axis.imshow(flat[:, rows], extent=(0, len(rows), timesteps + 0.5, 0.5), **look)
-            axis.vlines(range(1, len(rows)), 0.5, timesteps + 0.5, color="white", lw=0.5)
-            axis.hlines(steps[1:] - 0.5, 0, len(rows), color="white", lw=0.5)
-            axis.set_yticks(steps if timesteps <= 4 else [1, timesteps])
-            axis.tick_params(labelsize=6, length=0)
-        else:
-            axis.imshow(flat[:, rows].T, extent=(0.5, timesteps + 0.5, 0, len(rows)), **look)
-            axis.set(yticks=[])
+        extent = (0.5, timesteps + 0.5, len(rows), 0)
+        axis.imshow(flat[:, rows].T, extent=extent, aspect="auto", cmap="Blues", vmin=0, vmax=1.2,
+                    interpolation="none")  # fmt: skip
+        if timesteps <= 16:  # so that spikes of neighbouring timesteps can be told apart
+            axis.vlines(steps[1:] - 0.5, 0, len(rows), color="white", lw=2)
+        axis.set(yticks=[])
         axis.set_ylabel(name.replace("/", "\n"), rotation=0, ha="right", va="center", fontsize=7)
         axis.text(1.005, 0.5, f"{flat.mean():.1%}", transform=axis.transAxes, fontsize=7,
                   va="center")  # fmt: skip
         axis.spines[["top", "right"]].set_visible(False)
-    rasters[0].set_title(f"spikes of {neurons} neurons a layer, and the layer's firing rate",
+    rasters[0].set_title(f"spikes of {neurons} neurons per layer, and the layer's firing rate",
                          fontsize=9, loc="left")  # fmt: skip
-    if few:
-        rasters[-1].set(xlabel="neuron; timesteps downwards, a square is dark where it fired",
-                        xticks=[])  # fmt: skip
-    else:
-        rasters[-1].set(xlabel="timestep", xticks=_few(steps))
+    rasters[-1].set(xlabel="timestep", xticks=_few(steps))
     corner_note(figure, note)
-    figure.savefig(path)
+    save(figure, path)
     return Path(path)
 
 
+@plain_text
 def membranes(inside, path, note="", neurons=3, most=8):
     """Membranes of a few neurons of every layer over time, thresholds and resets, as PNG.
 
@@ -123,16 +127,17 @@ def membranes(inside, path, note="", neurons=3, most=8):
             trace, spikes = h[:, place[channel], channel], fired[:, place[channel], channel]
             threshold = reach[:, place[channel], channel]
             left = np.where(spikes, 0.0, trace) if inside.hard_reset else trace
-            before = np.concatenate([[0.0], left])
+            axis.plot(1, trace[0], ".", color=BLUE, ms=3)  # the first membrane there is
             for t in range(timesteps):
-                axis.plot([t, t + 1], [before[t], trace[t]], color=BLUE, lw=1.2)
+                if t:
+                    axis.plot([t, t + 1], [left[t - 1], trace[t]], color=BLUE, lw=1.2)
                 if spikes[t] and inside.hard_reset:
                     axis.plot([t + 1, t + 1], [trace[t], 0], color=ORANGE, lw=1.2, ls=":")
             when = np.flatnonzero(spikes)
             axis.plot(when + 1, trace[when], "o", color=ORANGE, ms=3.5)
             if np.ptp(threshold):
-                axis.step(np.arange(timesteps + 1), [*threshold, threshold[-1]], where="post",
-                          color=GREEN, lw=1, ls="--")  # fmt: skip
+                axis.step(np.arange(1, timesteps + 1), threshold, where="mid", color=GREEN, lw=1,
+                          ls="--")  # fmt: skip
             else:
                 axis.axhline(threshold[0], color=GREEN, lw=1, ls="--")
             axis.axhline(0, color="0.85", lw=0.8, zorder=0)
@@ -141,11 +146,12 @@ def membranes(inside, path, note="", neurons=3, most=8):
             axis.tick_params(labelsize=7)
         row[0].set_ylabel(name.replace("/", "\n"), rotation=0, ha="right", va="center", fontsize=7)
     for axis in rows[-1]:
-        axis.set(xlabel="timestep", xticks=_few(np.arange(timesteps + 1)))
+        axis.set(xlabel="timestep", xticks=_few(np.arange(1, timesteps + 1)),
+                 xlim=(0.5, timesteps + 0.5))  # fmt: skip
     resets = " and resets to 0" if inside.hard_reset else ""
     figure.suptitle(f"membranes h: blue; spikes{resets}: orange; threshold: green", fontsize=9)
     corner_note(figure, note)
-    figure.savefig(path)
+    save(figure, path)
     return Path(path)
 
 

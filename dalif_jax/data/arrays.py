@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from dalif_jax.data import fingerprint
 from dalif_jax.data.events.events import DataError
+from dalif_jax.data.fingerprint import printable
 from dalif_jax.data.own import Found, fits
 
 
@@ -15,12 +17,15 @@ def arrays(path):
     `images` and `labels`, of which every fifth example of a class is tested, or `train_images`,
     `train_labels`, `test_images`, `test_labels`; `class_names` if there are any. Images are uint8
     [N, H, W] or [N, H, W, 1 or 3]; counts of events unsigned [N, T, H, W, 2]. Labels are integers
-    from 0.
+    from 0; each class up to the largest needs an example in the training set, or its name.
 
     Raises:
-      DataError: no such file, keys or shapes; says which.
+      DataError: no such file, keys, shapes or labels; says which.
     """
-    path = Path(path).expanduser() if path else None
+    try:
+        path = Path(path).expanduser() if path else None
+    except RuntimeError as error:
+        raise DataError(f"arrays: data_dir={path}: {error}; write it out") from error
     if path is not None and path.is_dir():
         path = path / "arrays.npz"
     if path is None or not path.is_file():
@@ -39,22 +44,25 @@ def arrays(path):
                 )
             fits(_bytes(path, wanted), "arrays", path.name)
             got = {key: file[key] for key in wanted}
-            names = file["class_names"].tolist() if "class_names" in keys else None
+            names = file["class_names"] if "class_names" in keys else None
     except DataError:
         raise
     except Exception as error:  # zip files and NumPy's headers raise of many kinds
         raise DataError(f"arrays: {path} cannot be read as an .npz: {error}") from error
+    checked = {
+        pair: _checked(path, *pair, got)
+        for pair in ([whole] if wanted == whole else parts.values())
+    }
+    content = tuple(
+        fingerprint.of_array(key, array)
+        for pair, arrays in checked.items()
+        for key, array in zip(pair, arrays, strict=True)
+    )
     if wanted == whole:
-        got = _parted(*_checked(path, *whole, got), parts)
+        got = _parted(path, *checked[whole], parts)
     else:
-        got = {part: _checked(path, *pair, got) for part, pair in parts.items()}
-    labels = np.concatenate([part[1] for part in got.values()])
-    count = int(labels.max()) + 1
-    names = tuple(map(str, names)) if names is not None else tuple(map(str, range(count)))
-    if len(names) < count:
-        raise DataError(f"arrays: {path}: {len(names)} class_names, and a label is {count - 1}")
-    if len(names) < 2:
-        raise DataError(f"arrays: {path} has one class; two at least are needed")
+        got = {part: checked[pair] for part, pair in parts.items()}
+    names = _class_names(path, names, {part: labels for part, (_, labels) in got.items()})
     (images, _), (tested, _) = got["train"], got["test"]
     if images.shape[1:] != tested.shape[1:]:
         raise DataError(
@@ -67,12 +75,67 @@ def arrays(path):
     )
     about = ", ".join(f"{part} {len(rows[1]):,}" for part, rows in got.items())
     note = "; every fifth example of a class is tested" if wanted == whole else ""
-    print(f"arrays in {path}: {about}, {len(names)} classes{note}", flush=True)
-    return got, Found(tuple(shape), names, len(images), len(tested), timesteps=steps)
+    print(f"arrays in {printable(path)}: {about}, {len(names)} classes{note}", flush=True)
+    return got, Found(
+        tuple(shape), names, len(images), len(tested), timesteps=steps, fingerprint=content
+    )
+
+
+def _class_names(path, names, labels):
+    """Names of all classes in the order of labels; prints which have no example.
+
+    Args:
+      names: the file's class_names, None without.
+      labels: {part: int32 [N]}.
+    Raises:
+      DataError: labels that leave out classes which have no name, or names of another kind.
+    """
+    count = 1 + max(int(some.max()) for some in labels.values())
+    trained = np.unique(labels["train"])
+    absent = sorted(set(range(count)) - set(trained.tolist()))
+    if names is None:
+        if absent:
+            only_tested = sorted(set(np.unique(labels["test"]).tolist()) - set(trained.tolist()))
+            shown = ", ".join(map(str, np.r_[trained[:3], trained[-1:]] if len(trained) > 4
+                                  else trained))  # fmt: skip
+            why = (
+                f"class {only_tested[0]} has examples in the test set alone"
+                if only_tested
+                else f"the labels of the training set are {len(trained)} different ones "
+                f"({shown}), with none for class {absent[0]}"
+            )
+            raise DataError(
+                f"arrays: {path}: {why}. Labels must be 0, 1, 2, ... without gaps: "
+                "numpy.unique(labels, return_inverse=True)[1] numbers them so, or class_names, "
+                "with a name for each class, says that classes are empty"
+            )
+        names = tuple(map(str, range(count)))
+    else:
+        if names.ndim != 1 or names.dtype.kind not in "USiu":
+            raise DataError(
+                f"arrays: {path}: class_names is {names.dtype} {names.shape}; expected a list of "
+                "names, one for each class"
+            )
+        encoded = names.dtype.kind == "S"
+        names = tuple(
+            name.decode("utf-8", "replace") if encoded else str(name) for name in names.tolist()
+        )
+    if len(names) < count:
+        raise DataError(f"arrays: {path}: {len(names)} class_names, and a label is {count - 1}")
+    if len(names) < 2:
+        raise DataError(f"arrays: {path} has one class; two at least are needed")
+    for part, some in labels.items():
+        if empty := sorted(set(range(len(names))) - set(np.unique(some).tolist())):
+            shown = ", ".join(names[label] for label in empty[:5]) + ", ..." * (len(empty) > 5)
+            print(f"arrays: {part} has nothing of {len(empty)} classes: {printable(shown)}")
+    return names
 
 
 def _checked(path, images_key, labels_key, got):
-    images, labels = got[images_key], got[labels_key]
+    images, labels = (
+        array.astype(array.dtype.newbyteorder("="), copy=False)
+        for array in (got[images_key], got[labels_key])
+    )
     if images.ndim == 3:
         images = images[..., None]
     counts = images.ndim == 5 and images.shape[-1] == 2 and images.dtype.kind == "u"
@@ -92,16 +155,22 @@ def _checked(path, images_key, labels_key, got):
         raise DataError(
             f"arrays: {path}: {labels_key} must be classes from 0, at least one example"
         )
+    if not images.size:
+        raise DataError(
+            f"arrays: {path}: {images_key} is {images.shape}: its images have no pixels"
+        )
+    if images.dtype.itemsize > 4:  # JAX would cut them to 32 bits
+        images = images.astype(np.min_scalar_type(int(images.max())))
     return np.ascontiguousarray(images), labels.astype(np.int32)
 
 
-def _parted(images, labels, parts):
+def _parted(path, images, labels, parts):
     """Every fifth example of a class, in its order in the file, is tested."""
     tested = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         tested[np.flatnonzero(labels == label)[4::5]] = True
     if not tested.any():
-        raise DataError("arrays: no class has the five examples of which one is tested")
+        raise DataError(f"arrays: {path}: no class has the five examples of which one is tested")
     return {
         part: (images[mask], labels[mask])
         for part, mask in zip(parts, (~tested, tested), strict=True)

@@ -1,6 +1,7 @@
 """CIFAR-10 and CIFAR-100, from the official python archive or a folder of tensorflow-datasets."""
 
 import codecs
+import gzip
 import hashlib
 import io
 import os
@@ -62,7 +63,7 @@ def load(name, data_dir="", cache_dir=""):
     there = [path for path in (folder, packed) if path.exists()] + [version] * bool(version)
     try:
         if folder.is_dir():
-            contents = {file: (folder / file).read_bytes() for file in archive.md5}
+            contents = {file: _read_file(folder / file) for file in archive.md5}
             return _account(name, there, _from_pickles(archive, contents, folder))
         if packed.is_file():
             return _account(name, there, _from_pickles(archive, _untar(archive, packed), packed))
@@ -91,13 +92,55 @@ def _account(name, there, splits):
     return splits
 
 
+# Larger than any file of the official archives (155,249,918 bytes), and than all of one (187 MB).
+MAX_FILE, MAX_ARCHIVE = 2**28, 2**28
+
+
+def _read_file(path):
+    """Bytes of an unpacked file. Raises DataError where it is larger than any official one."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is not a regular file")
+    with open(path, "rb") as file:
+        content = file.read(MAX_FILE + 1)
+    if len(content) > MAX_FILE:
+        raise DataError(f"{path} is another file: more than {MAX_FILE:,} bytes")
+    return content
+
+
+class _Bounded:
+    """A file that is read, up to MAX_ARCHIVE bytes. Raises DataError for more."""
+
+    def __init__(self, file, path):
+        self._file, self._path, self._left = file, path, MAX_ARCHIVE
+
+    def read(self, size):
+        content = self._file.read(min(size, self._left + 1))
+        self._left -= len(content)
+        if self._left < 0:
+            raise DataError(
+                f"{self._path} is another archive: it unpacks to more than {MAX_ARCHIVE:,} bytes"
+            )
+        return content
+
+
 def _untar(archive, packed):
     """{file: bytes} of the archive's members; one pass, and nothing is written to disk."""
     contents = {}
-    with tarfile.open(packed, "r|gz") as tar:
+    if not packed.is_file():
+        raise DataError(f"{packed} is not a regular file")
+    with (
+        gzip.open(packed) as unpacked,
+        tarfile.open(fileobj=_Bounded(unpacked, packed), mode="r|") as tar,
+    ):
         for member in tar:
             path = PurePosixPath(member.name)
             if member.isfile() and path.parent.name == archive.folder and path.name in archive.md5:
+                # A sparse file has no bytes in the archive for its holes.
+                if member.issparse() or member.size > MAX_FILE:
+                    raise DataError(
+                        f"{packed} is another archive: {member.name!a:.100} unpacks to "
+                        f"{member.size:,} bytes"
+                    )
                 contents[path.name] = tar.extractfile(member).read()
     if missing := archive.md5.keys() - contents.keys():
         raise DataError(f"{packed} holds no {archive.folder}/{min(missing)}")

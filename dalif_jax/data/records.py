@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import re
 import struct
 from bisect import bisect_right
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dalif_jax.atomic_write import atomic_write
 from dalif_jax.data import cache
 from dalif_jax.data.events.events import DataError
 
@@ -257,13 +257,7 @@ def _index(name, part, paths, counts, cache_dir):
     try:
         path = cache.folder(cache_dir, "") / inside
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                np.save(file, starts)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        atomic_write(path, lambda file: np.save(file, starts))
     except OSError as error:
         cache.say_not_kept(f"{name} {part}: where its records begin is", error)
     return starts

@@ -156,7 +156,9 @@ def load(
             check_images(name, part, splits[part], known, expected)
     if validation_split:
         images, labels = splits["train"]
-        held = hold_out(len(labels), validation_split)
+        # Runs by earlier versions, which kept no fingerprint, keep their split.
+        by_class = known.own and found.get("fingerprint")
+        held = hold_out(len(labels), validation_split, labels if by_class else None)
         splits["train"] = Split(images[~held], labels[~held])
         splits["validation"] = Split(images[held], labels[held])
     return splits
@@ -171,7 +173,10 @@ def look(name, data_dir, frame_size=0):
     if name == "event_folder":
         source, classes = own_recordings.look(data_dir)
         train, test = (len(source.splits[part]) for part in ("train", "test"))
-        return own.Found((*source.sensor, 2), classes, train, test)
+        return own.Found(
+            (*source.sensor, 2), classes, train, test,
+            fingerprint=own_recordings.content(source, classes),
+        )  # fmt: skip
     splits, found = look_at_images(name, data_dir, frame_size)
     if found.timesteps:
         return found
@@ -214,7 +219,7 @@ def event_frames(name, data_dir, settings, cache_dir="", partial=False):
     """
     if importlib.util.find_spec("tonic") is None:
         raise DataError(f"{name} needs the package tonic: pip install -r requirements.txt")
-    source = recordings.find(name, data_dir, partial)
+    source = own_recordings.with_unit(recordings.find(name, data_dir, partial), settings.time_unit)
     if settings.resize == "sum" and max(settings.size) > min(source.sensor):
         raise DataError(
             f"frame_size={settings.size[0]} is larger than {name}'s sensor of "
@@ -227,11 +232,15 @@ def event_frames(name, data_dir, settings, cache_dir="", partial=False):
     return {part: Split(*arrays) for part, arrays in converted.items()}
 
 
-def hold_out(examples, share):
+def hold_out(examples, share, labels=None):
     """bool [examples]: floor(examples * share) of them, evenly spaced, whatever the seed.
 
     Example i is held out where floor((i + 1) share) > floor(i share), exactly for the decimal
     that `share` is written as. Raises DataError unless 0 <= share < 1, or if it rounds to none.
+
+    Args:
+      labels: int [examples]; with them the examples are counted class by class, so that each class
+        gives its share. Without them labels that repeat with a period can lose a whole class.
     """
     if not 0 <= share < 1:
         raise DataError(f"validation_split={share} must be at least 0 and below 1")
@@ -240,7 +249,28 @@ def hold_out(examples, share):
     below = [i * fraction.numerator // fraction.denominator for i in range(examples + 1)]
     if share and not below[-1]:
         raise DataError(f"validation_split={share} holds out none of {examples} examples")
-    return np.diff(below) > 0
+    held = np.diff(below) > 0
+    if labels is not None:
+        by_class = np.empty(examples, bool)
+        by_class[np.argsort(labels, kind="stable")] = held
+        held = by_class
+    return held
+
+
+def sample(split, count):
+    """[count, ...]: images or frames of a split, spread evenly over all of its classes.
+
+    ImageNet's labels are not known without reading it: its examples are spread over the records.
+
+    Args:
+      split: a split of `load`; count: how many, at most all.
+    """
+    examples = size(split)
+    count = min(count, examples)
+    spread = np.arange(count) * examples // count
+    if isinstance(split, Split):
+        return split.images[np.argsort(split.labels, kind="stable")[spread]]
+    return np.stack([split.test_example(i)[0] for i in spread])
 
 
 def digits():

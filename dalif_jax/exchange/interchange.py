@@ -21,6 +21,7 @@ import numpy as np
 
 from dalif_jax import neurons
 from dalif_jax.exchange.graphs import DT, NotRepresentable, run  # noqa: F401  run: of what `read` gives
+from dalif_jax.exchange.nir_file import read, write  # noqa: F401
 from dalif_jax.neurons.linear import membrane_threshold
 from dalif_jax.norms import NORMS
 
@@ -251,25 +252,3 @@ class _Graph:
             self.nodes, self.edges, metadata={"dt": self.dt, "neuron": self.options.name},
             type_check=False,
         )  # fmt: skip
-
-
-def write(path, graph):
-    """Write a graph as NIR's HDF5 file."""
-    import nir
-
-    nir.write(str(path), graph)
-
-
-def read(path):
-    """The nir.NIRGraph of an HDF5 file.
-
-    Raises:
-      NotRepresentable: the file is no NIR graph; says why.
-    """
-    import nir
-
-    try:
-        # Its own check of shapes knows square kernels alone; `run` checks them as it goes.
-        return nir.read(str(path), type_check=False)
-    except (OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
-        raise NotRepresentable(f"{path} is no NIR file that can be read: {error}") from error

@@ -8,7 +8,7 @@ back before an older step is let go; and a step that fails is set aside, never f
 """
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -140,9 +140,21 @@ class Checkpoints(SavedSteps):
         check = None
         if not jax.process_index():
             shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), host)
-            check = self._reader.submit(self._read_back, step, shapes, record["digest"])
+            check = self._submit(self._read_back, step, shapes, record["digest"])
         self._saving = Saving(step, score, check)
         return True
+
+    def _submit(self, function, *args):
+        """A Future of a call in the reader's thread, or of one made now if no thread can start."""
+        try:
+            return self._reader.submit(function, *args)
+        except RuntimeError:
+            future = Future()
+            try:
+                future.set_result(function(*args))
+            except Exception as error:
+                future.set_exception(error)
+            return future
 
     def _read_back(self, step, shapes, saved):
         """Wait for a save and read it from disk, in a thread beside the training.

@@ -1,29 +1,33 @@
 """What both commands share: flags with clear errors, and a warning for an idle accelerator."""
 
+import atexit
 import contextlib
 import functools
 import itertools
 import os
 import platform
+import re
 import signal
 import sys
+import threading
+import traceback
 from pathlib import Path
 
 import jax
-from absl import flags, logging
-from filelock import FileLock, Timeout
-from jax.experimental import multihost_utils
+from absl import app, flags, logging
 
 from dalif_jax import __version__
 from dalif_jax.data.sets import DataError
 from dalif_jax.exchange.card import CardError
-from dalif_jax.runs import compiler
+from dalif_jax.file_lock import LockedError, file_lock
+from dalif_jax.runs import cluster, compiler, signals
 from dalif_jax.runs.checkpoint import CheckpointError
 from dalif_jax.runs.runlog import LogError
 from dalif_jax.settings import config, recipes
 
 # What a run keeps in its workdir under these names, beside PNG figures.
 FOLDERS = ("checkpoints", "tensorboard")
+WRITTEN = (".png", ".html")
 FILES = (".lock", "config.json", "init_from.json", "metrics.jsonl", "eval.json", "report.html")
 
 
@@ -32,26 +36,34 @@ class NonFinite(RuntimeError):
 
 
 class Signals:
-    """SIGTERM and SIGINT noted, not obeyed: the loop ends its step, saves, and exits by itself.
+    """SIGINT, SIGTERM and SIGHUP noted, not obeyed: the loop ends its step, saves, and exits.
 
-    Further signals change nothing, so that a save is never cut short.
+    Further signals change nothing, so that a save is never cut short. Of several processes all stop
+    after the same step, and exit with the same code, whichever of them received the signal.
     """
 
     def __init__(self):
-        self.received = None  # the first one
+        self.received = None  # the first signal
 
     def __enter__(self):
-        noted = (signal.SIGTERM, signal.SIGINT)
-        if jax.process_count() > 1:
-            noted = (signal.SIGINT,)  # JAX itself tells every process of a SIGTERM to one
-        self._before = {number: signal.signal(number, self._note) for number in noted}
+        self._before = {} if cluster.size() > 1 else signals.handle(self._note)
         return self
 
-    def reached(self, step):
-        """Whether to stop after this step; of several processes all stop after the same one."""
-        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
-            self.received = signal.SIGTERM
+    def reached(self):
+        """Whether to stop now. Every process must call it equally often."""
+        if cluster.size() > 1 and (number := cluster.STOP.reached()):
+            self.received = number
         return self.received is not None
+
+    def end(self):
+        """Let the next signal end the program: after the loop nothing is left to save.
+
+        Raises:
+          SystemExit: a signal came too late to stop the loop.
+        """
+        signals.exit_on_signals()
+        if number := self.received or cluster.STOP.requested:
+            raise SystemExit(128 + number)
 
     def __exit__(self, *_):
         for number, handler in self._before.items():
@@ -60,13 +72,21 @@ class Signals:
     def _note(self, number, _):
         if self.received is None:
             self.received = number
-            name = signal.Signals(number).name
-            print(f"\n{name}: the step is finished and saved, then this run stops", flush=True)
+            signals.notice(f"{signals.name_of(number)}: {STOPS}")
 
     @property
     def exit_code(self):
-        """What shells expect of a program ended by the signal: 143 or 130."""
+        """What shells expect of a program ended by the signal: 130, 143 or 129."""
         return 128 + self.received
+
+
+STOPS = "the step is finished and saved, then this run stops"
+
+
+def _request_stop(number, _):
+    """Handle a signal to one of several processes."""
+    if cluster.STOP.request(number):
+        signals.notice(f"{signals.name_of(number)}: {STOPS}")
 
 
 def join_cluster():
@@ -76,6 +96,8 @@ def join_cluster():
     Raises:
       ConfigError: JAX finds no description of a cluster in the environment.
     """
+    # It knows SIGTERM alone, and its handler would replace this program's.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize()
     except ValueError as error:
@@ -83,27 +105,45 @@ def join_cluster():
             f"--distributed, but JAX finds no cluster here: {error}. Start the command with srun, "
             "mpirun, in a Kubernetes job or on every host of a TPU pod"
         ) from error
-    if jax.process_index():
+    if cluster.size() > 1:
+        signals.handle(_request_stop)
+        cluster.STOP.listen()
+    if cluster.rank():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  open until the process ends
 
 
 def check_places(workdir):
-    """Refuse a workdir in which a file lies where the run keeps a folder, or the other way round.
+    """Refuse a workdir with a link, or something of another type, under a name that a run writes.
+
+    A run directory from elsewhere can hold links to files of this machine. The workdir itself may
+    be a link.
 
     Raises:
       ConfigError: names it.
     """
     for path in sorted(Path(workdir).iterdir()) if Path(workdir).is_dir() else ():
         name = path.name.removesuffix(".tmp")
-        if name in FOLDERS and not path.is_dir():
+        name = re.sub("^(eval|report)_best", r"\1", name)
+        if not (name in FOLDERS or name in FILES or path.suffix in WRITTEN):
+            continue
+        if path.is_symlink():
+            wrong = "is a link, and a run writes"
+        elif name in FOLDERS and not path.is_dir():
             wrong = "is no folder, which a run keeps"
-        elif (name in FILES or path.suffix == ".png") and not path.is_file():
+        elif name not in FOLDERS and not path.is_file():
             wrong = "is no file, which a run keeps"
         else:
             continue
         raise config.ConfigError(
             f"{path} {wrong} under that name; move it away, or use another --workdir"
         )
+    for folder in FOLDERS:
+        for path in sorted(Path(workdir, folder).glob("*")):
+            if path.is_symlink():
+                raise config.ConfigError(
+                    f"{path} is a link, and a run writes under that name; move it away, or use "
+                    "another --workdir"
+                )
 
 
 @contextlib.contextmanager
@@ -114,7 +154,7 @@ def only_one(workdir):
       ConfigError: another process is using the workdir, or see check_places.
     """
     check_places(workdir)
-    if jax.process_index():  # the first process holds the lock for all
+    if cluster.rank():  # the first process holds the lock for all
         yield
         return
     created = not Path(workdir).exists()
@@ -124,17 +164,17 @@ def only_one(workdir):
         raise config.ConfigError(
             f"--workdir={workdir} cannot be made: {error.strerror}; name another folder"
         ) from error
-    lock = FileLock(Path(workdir) / ".lock", timeout=0)
     try:
-        lock.acquire()
-    except Timeout as error:
-        raise config.ConfigError(
-            f"another process is training in {workdir}; use another --workdir, or stop it first"
-        ) from error
-    try:
-        yield
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(file_lock(Path(workdir) / ".lock", timeout=0))
+            except LockedError as error:
+                raise config.ConfigError(
+                    f"another process is training in {workdir}; use another --workdir, or stop it "
+                    "first"
+                ) from error
+            yield
     finally:
-        lock.release()
         # What never became a run leaves nothing behind.
         if created and [path.name for path in Path(workdir).iterdir()] == [".lock"]:
             (Path(workdir) / ".lock").unlink()
@@ -208,10 +248,7 @@ def show_help():
     if "config" in flags.FLAGS:
         parts.append(recipes.help_text())
     parts.append(f"flags:\n{flags.FLAGS.main_module_help()}")
-    try:
-        print("\n\n".join(parts), flush=True)
-    except BrokenPipeError:  # a pager that was left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print("\n\n".join(parts), flush=True)
     sys.exit(0)
 
 
@@ -226,15 +263,64 @@ def report_errors(main):
             logging.set_verbosity(logging.WARNING)
             return main(argv)
         except MISTAKES as error:
+            cluster.announce(error)
             stop(error)
+        except MemoryError as error:
+            cluster.announce("out of memory")
+            stop(
+                f"out of memory: {error or 'the process may hold no more'}. Use a smaller "
+                "--config.batch_size, or raise the limit of memory (ulimit -v)",
+                code=1,
+            )
         except OSError as error:
             if error.strerror is None:
                 raise
+            cluster.announce(error)
             stop(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
         except NonFinite as error:
             stop(error, code=1)
 
     return run
+
+
+EXIT_SECONDS = 10  # for what libraries do at the exit
+EXIT_SECONDS_CLUSTER = 60  # with other processes to wait for
+
+
+def run_program(main):
+    """Run a main function as a program: when it has ended, the process ends.
+
+    Python waits at its exit for threads without limit, and a library whose thread could not start
+    can leave others that wait for it. So the exit handlers get a limited time, and then the process
+    ends with the exit code of `main`, whatever still runs.
+    """
+    code = 1
+    try:
+        app.run(main, flags_parser=parse_flags)
+        code = 0
+    except SystemExit as error:
+        code = error.code
+        if code is not None and not isinstance(code, int):
+            print(code, file=sys.stderr)
+            code = 1
+        code = code or 0
+    except BaseException as error:
+        cluster.announce(f"{type(error).__name__}: {error}")
+        sys.excepthook(*sys.exc_info())
+    limit = EXIT_SECONDS if cluster.size() == 1 else EXIT_SECONDS_CLUSTER
+    with contextlib.suppress(ValueError, AttributeError):  # not the main thread; Windows
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(code))
+        signal.alarm(limit)
+    with contextlib.suppress(RuntimeError):  # no more threads; the alarm is left
+        threading.Timer(limit, os._exit, (code,)).start()
+    try:
+        atexit._run_exitfuncs()  # Python calls these only after it has waited for threads
+    except BaseException:
+        traceback.print_exc()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code)
 
 
 def stop(error, code=2):

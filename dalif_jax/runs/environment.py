@@ -4,12 +4,15 @@ JAX reads its settings while it is imported, and any of them may lie in an envir
 debugging, other products, other random numbers. A run's config alone says what it computes, so they
 are left out before JAX sees them, but for those that say where it computes. Where Python was told
 an encoding of paths that not every path has, it is started again in UTF-8, which JAX's and orbax's
-file readers take for granted; and what a terminal cannot show is printed as its code.
+file readers take for granted; and what a terminal cannot show is printed as its code. Output that
+cannot be written is dropped (output.py), and signals end the program cleanly (signals.py).
 """
 
 import os
 import subprocess
 import sys
+
+from dalif_jax.runs import output, signals
 
 # Where a program computes and what it keeps, by the first letters of the names.
 KEPT = (
@@ -27,12 +30,11 @@ def settle():
       SystemExit: XLA_FLAGS or a setting of JAX holds what they do not know.
     """
     if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
-        shown = os.environ.get("PYTHONIOENCODING") or sys.stdout.encoding
+        shown = os.environ.get("PYTHONIOENCODING") or getattr(sys.stdout, "encoding", "utf-8")
         mended = {"PYTHONUTF8": "1", "PYTHONIOENCODING": shown}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | mended)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    if output.install():
+        signals.exit_on_signals()
 
     left_out = [
         f"{name}={os.environ.pop(name)}"

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from dalif_jax import strict_json
+from dalif_jax.atomic_write import atomic_write
 from dalif_jax.exchange import card
 from dalif_jax.runs.checkpoint import CheckpointError, Checkpoints
 from dalif_jax.runs.seal import digest
@@ -46,6 +48,7 @@ def read(folder):
             except CheckpointError as error:
                 tried.append(str(error))
                 continue
+            card.check_finite(folder, arrays)
             return Weights(f"run {folder}, step {step}", arrays, step)
     raise CheckpointError(
         f"init_from={folder}: no checkpoint there can be read" + "".join(f"\n  {t}" for t in tried)
@@ -90,25 +93,33 @@ def fit(weights, shapes):
     return taken, [*lines, *new, *unused]
 
 
+def digest_of(taken):
+    """{array: its digest} of the taken arrays, as JSON values."""
+    return {key: value[2] for key, value in digest(taken).items()}
+
+
 def start(workdir, state, taken, replicated):
     """A TrainState before its first step with the taken arrays in it; averages start there too.
 
     Raises:
       ConfigError: the run began before with other arrays from there, and has no checkpoint yet.
     """
-    now = {key: value[2] for key, value in digest(taken).items()}
+    now = digest_of(taken)
     path = Path(workdir) / RECORD
     if path.exists() and not jax.process_index():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            before = strict_json.read(path)
+        except strict_json.JSONError as error:
+            raise config.ConfigError(
+                f"{error}; remove that file to begin with the weights of now"
+            ) from error
         if before != now:
             raise config.ConfigError(
                 f"{path}: this run began with other weights from the same init_from, which changed "
                 "since; use another --workdir, or remove that file to begin with those of now"
             )
     elif not jax.process_index():
-        temporary = path.with_suffix(".json.tmp")
-        temporary.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        atomic_write(path, json.dumps(now, indent=2) + "\n")
 
     def replaced(tree, prefix):
         def leaf(path, old) -> Any:

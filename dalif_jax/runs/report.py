@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dalif_jax import neurons
 from dalif_jax.analysis import figures, health, watching
+from dalif_jax.atomic_write import atomic_write
 from dalif_jax.data import classes, sets
 from dalif_jax.runs.runlog import LogError, duration, read_metrics
 from dalif_jax.settings import config
@@ -47,8 +48,24 @@ def write(workdir, settings, values, state, feed, number=0):
     Returns:
       the paths written.
     Raises:
-      LogError: metrics.jsonl is missing or empty; the figures without it are drawn by then.
+      LogError: metrics.jsonl is missing or empty, or anything else cannot be drawn; the figures
+        before it are drawn by then, and the result is in eval.json.
+      OSError: a file cannot be written.
     """
+    try:
+        return _write(workdir, settings, values, state, feed, number)
+    except (LogError, sets.DataError, OSError):
+        raise
+    except Exception as error:  # the run is finished: no fault of a picture may hide its result
+        result = Path(workdir) / f"{named('eval', values['checkpoint'])}.json"
+        reason = " ".join(str(error).split())[:300]
+        raise LogError(
+            f"the report of {workdir} cannot be drawn: {type(error).__name__}: {reason}. The "
+            f"result is in {result}"
+        ) from error
+
+
+def _write(workdir, settings, values, state, feed, number):
     workdir = Path(workdir)
     which, step = values["checkpoint"], values["step"]
     records = records_of(workdir)  # a log that is none is said by draw_all, after the rest is drawn
@@ -66,11 +83,10 @@ def write(workdir, settings, values, state, feed, number=0):
     meanings = neurons.NEURONS[settings.neuron].meanings
     drawn = draw_all(workdir, file("firing_rates").name, step, note, meanings) + drawn
     path = workdir / f"{named('report', which)}.html"
-    temporary = path.with_suffix(".html.tmp")
     facts = provenance(settings, records, step)
-    text = page(workdir.resolve().name, settings, values, drawn, number, note, facts)
-    temporary.write_text(text)
-    temporary.replace(path)
+    title = figures.printable(workdir.resolve().name, 200)
+    text = page(title, settings, values, drawn, number, note, facts)
+    atomic_write(path, text.encode("utf-8", "replace"))
     return [*drawn, path]
 
 
@@ -93,7 +109,7 @@ def provenance(settings, records, step):
     libraries = ("jax", "jaxlib", "flax", "optax", "numpy")
     return [
         ("seed", str(settings.seed)),
-        ("trained on", devices[-1] if devices else "not in the log"),
+        ("trained on", figures.printable(devices[-1], 200) if devices else "not in the log"),
         ("training time", f"{duration(seconds[-1])}, with compilation, evaluation and saving"
          if seconds else "not in the log"),
         ("page written", datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z")),
@@ -179,10 +195,10 @@ def page(name, settings, values, drawn, number, note, origin):
     depth = "shallow to deep: violet to yellow"
     parts = [
         f"<h1>{escape(name)}</h1>",
-        f'<p class="lead">{values["model"]} with {values["neuron"]} neurons on '
-        f"{values['dataset']}, T = {values['timesteps']}; {note}{chosen}.</p>",
+        f'<p class="lead">{escape(values["model"])} with {escape(values["neuron"])} neurons on '
+        f"{escape(values['dataset'])}, T = {values['timesteps']}; {escape(note + chosen)}.</p>",
         '<div class="key">',
-        *(f"<div><b>{value}</b><span>{escape(of)}</span></div>" for value, of in facts),
+        *(f"<div><b>{escape(value)}</b><span>{escape(of)}</span></div>" for value, of in facts),
         "</div>",
         table(("where from", ""), origin),
         "<h2>Training</h2>",
@@ -218,7 +234,8 @@ def page(name, settings, values, drawn, number, note, origin):
 
 def table(head, rows):
     """An HTML table; cells are text."""
-    line = lambda tag, cells: "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells)  # noqa: E731
+    shown = lambda cell: escape(figures.printable(cell, 300))  # noqa: E731
+    line = lambda tag, cells: "".join(f"<{tag}>{shown(cell)}</{tag}>" for cell in cells)  # noqa: E731
     body = "".join(f"<tr>{line('td', row)}</tr>" for row in rows)
     return f'<div class="wide"><table><tr>{line("th", head)}</tr>{body}</table></div>'
 
@@ -289,6 +306,7 @@ def draw_all(workdir, rates="firing_rates.png", step=None, note="", meanings=Non
     records = read_metrics(path)
     if not records:
         raise LogError(f"{path} holds no records yet: nothing to draw")
+    check_drawable(records, path)
     drawn = [figures.learning_curves(records, workdir / "curves.png")]
     evals = [r for r in records if r["kind"] == "eval"]
     if evals:
@@ -296,3 +314,35 @@ def draw_all(workdir, rates="firing_rates.png", step=None, note="", meanings=Non
             drawn.append(figures.number_curves(records, workdir / "numbers.png", meanings))
         drawn.append(figures.firing_rates(records, workdir / rates, step, note))
     return drawn
+
+
+DRAWN = {
+    "train": ("epoch", "loss", "accuracy", "learning_rate"),
+    "eval": ("epoch", "loss", "accuracy", "split", "layers"),
+}
+
+
+def check_drawable(records, path):
+    """Raise LogError for the first record that lacks what the curves show.
+
+    Args:
+      records: what read_metrics gives, which checks the types.
+      path: their file, for the message.
+    """
+    layers = None
+    for record in records:
+        for key in DRAWN.get(record["kind"], ()):
+            if key not in record:
+                raise LogError(f"{path}: the {record['kind']} record of step {record['step']} has "
+                               f"no {key}")  # fmt: skip
+        if record["kind"] != "eval":
+            continue
+        if record["accuracy"] is None or record["epoch"] is None:
+            raise LogError(f"{path}: accuracy or epoch of step {record['step']} is null")
+        # Every evaluation of a run is of the same network.
+        shape = {name: sorted(row) for name, row in record["layers"].items()}
+        if layers is not None and shape != layers:
+            raise LogError(f"{path}: the layers of step {record['step']} are those of another run")
+        layers = shape
+        if not layers or not all("firing_rate" in row for row in record["layers"].values()):
+            raise LogError(f"{path}: a layer of step {record['step']} has no firing_rate")

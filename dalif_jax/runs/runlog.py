@@ -4,14 +4,25 @@ import contextlib
 import json
 import math
 import os
+import re
 import socket
 import sys
 import time
 from pathlib import Path
 
+from dalif_jax import strict_json
+from dalif_jax.atomic_write import atomic_write
+from dalif_jax.runs import output
+
 
 class LogError(ValueError):
     """What a run writes down cannot be read or written; the message names file and line."""
+
+
+MAX_LOG_BYTES = 2**30
+# What a record may hold under these names; None stands for a number that is not finite.
+NUMBERS = ("epoch", "loss", "accuracy", "learning_rate", "images_per_second", "peak_mb")
+TEXTS, MAX_TEXT = ("device", "split"), 1000
 
 
 def read_metrics(path):
@@ -19,24 +30,56 @@ def read_metrics(path):
 
     Raises:
       FileNotFoundError: no such file.
-      LogError: another line is not a JSON object; names file and line.
+      LogError: another line is not a JSON object, or a value has another type than RunLog writes;
+        names file and line. The file is larger than MAX_LOG_BYTES, or is not a regular one.
     """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise LogError(f"{path} is not a regular file")
+    size = path.stat().st_size
+    if size > MAX_LOG_BYTES:
+        raise LogError(f"{path} has {size:,} bytes; at most {MAX_LOG_BYTES:,} are read")
     records = []
-    lines = Path(path).read_bytes().split(b"\n")
+    lines = path.read_bytes().split(b"\n")
     # A whole line ends in a newline, so what follows the last one was never finished.
     for number, line in enumerate(lines[:-1], 1):
         try:
-            record = json.loads(line)
-            if not isinstance(record, dict) or "kind" not in record:
-                raise ValueError("no record of a kind and a step")
-            if not isinstance(record.get("step"), int):
-                raise ValueError("its step is no integer")
-            if not isinstance(record.get("seconds", 0.0), int | float):
-                raise ValueError("its seconds are no number")
+            record = strict_json.parse(line)
+            _check_record(record)
         except ValueError as error:
             raise LogError(f"{path} line {number} is not a metrics record: {error}") from error
         records.append(record)
     return records
+
+
+def _check_record(record):
+    """Raise ValueError where a record has another form than RunLog.write gives it."""
+    if not isinstance(record.get("kind"), str):
+        raise ValueError("no record of a kind and a step")
+    if type(record.get("step")) is not int or record["step"] < 0:
+        raise ValueError("its step is no integer from 0")
+    if type(record.get("seconds", 0.0)) not in (int, float):
+        raise ValueError("its seconds are no number")
+    for key in NUMBERS:
+        if type(record.get(key)) not in (int, float, type(None)):
+            raise ValueError(f"its {key} is no number")
+    for key in TEXTS:
+        value = record.get(key)
+        if value is not None and not (isinstance(value, str) and len(value) <= MAX_TEXT):
+            raise ValueError(f"its {key} is no text of at most {MAX_TEXT} characters")
+    layers = record.get("layers", {})
+    if not isinstance(layers, dict) or not all(isinstance(row, dict) for row in layers.values()):
+        raise ValueError("its layers are no objects by name")
+    for name, row in layers.items():
+        for key, value in row.items():
+            if not _numeric(value):
+                raise ValueError(f"its layers.{name!a:.60}.{key!a:.60} is no number, nor a list")
+
+
+def _numeric(value):
+    if isinstance(value, list):
+        return bool(value) and all(map(_numeric, value))
+    return type(value) in (int, float, type(None))
 
 
 class RunLog:
@@ -48,7 +91,8 @@ class RunLog:
     training, with compilation, evaluation and saving, without what was lost between processes.
 
     A record that cannot be written, on a full disk for example, is kept and written with a later
-    one; TensorBoard is given up. Both are reported loudly, once.
+    one; TensorBoard is given up. Both are reported loudly, once. Output of the program that cannot
+    be written is noted as a record of the kind "output", once.
 
     Args:
       again: kinds whose records of `resume_step` itself are to be written again.
@@ -59,6 +103,7 @@ class RunLog:
     def __init__(self, workdir, resume_step, write=True, clock=time.perf_counter, again=()):
         self._board, self._kept, self._warned = None, [], False
         self._clock, self._started = clock, clock()
+        self._noted, self._step, self._wall = {}, resume_step, 0.0
         if not write:  # one of several processes, but not the first
             self._file = open(os.devnull, "ab", buffering=0)  # noqa: SIM115
             return
@@ -68,7 +113,8 @@ class RunLog:
             if self.path.exists():
                 self._drop(resume_step, again)
             # Unbuffered: what was written, and what not, is known when `write` returns.
-            self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115  closed by __exit__
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+            self._file = open(os.open(self.path, flags, 0o666), "ab", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise LogError(f"{self.path} cannot be written: {error}") from error
         try:
@@ -81,13 +127,14 @@ class RunLog:
         folder = self.path.parent / "tensorboard"
         try:
             folder.mkdir(exist_ok=True)
-            name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+            self._wall = _after(folder)
+            name = f"events.out.tfevents.{self._wall:.0f}.{socket.gethostname()}.{os.getpid()}"
             self._board = RecordWriter(str(folder / name))
             for event in (
                 {"file_version": "brain.Event:2"},
                 {"session_log": SessionLog(status=SessionLog.START), "step": resume_step + 1},
             ):
-                self._board.write(Event(wall_time=time.time(), **event).SerializeToString())
+                self._board.write(Event(wall_time=self._now(), **event).SerializeToString())
         except OSError as error:
             self._give_up_board(error)
 
@@ -100,17 +147,13 @@ class RunLog:
             or (record["step"] == resume_step and record["kind"] not in again)
         ]
         self._started -= max((r.get("seconds", 0.0) for r in kept), default=0.0)
-        temporary = self.path.with_suffix(".jsonl.tmp")
-        with open(temporary, "w") as file:
-            file.writelines(json.dumps(record) + "\n" for record in kept)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+        atomic_write(self.path, "".join(json.dumps(record) + "\n" for record in kept))
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, *_):
+        self._note_output()
         self._append()
         self._file.close()
         if self._board:
@@ -128,6 +171,8 @@ class RunLog:
 
     def write(self, kind, step, values):
         """Append one record of a kind ("train", "eval") at a step; values may be nested."""
+        self._step = step
+        self._note_output()
         values = {**_plain(values), "seconds": round(self._clock() - self._started, 3)}
         self._kept.append((json.dumps({"kind": kind, "step": step, **values}) + "\n").encode())
         self._append()
@@ -138,11 +183,23 @@ class RunLog:
             try:
                 for name, value in _scalars(values):
                     summary = scalar(f"{kind}/{name}", value)
-                    event = Event(step=step, summary=summary, wall_time=time.time())
+                    event = Event(step=step, summary=summary, wall_time=self._now())
                     self._board.write(event.SerializeToString())
                 self._board.flush()
             except OSError as error:
                 self._give_up_board(error)
+
+    def _note_output(self):
+        """Record, once, why output of the program was dropped."""
+        if output.failures() != self._noted:
+            self._noted = output.failures()
+            record = {"kind": "output", "step": self._step, "dropped": self._noted}
+            self._kept.append((json.dumps(record) + "\n").encode())
+
+    def _now(self):
+        """The time of an event, never before that of an earlier one."""
+        self._wall = max(self._wall, time.time())
+        return self._wall
 
     def _append(self):
         """Write what is kept, whole lines only."""
@@ -173,6 +230,19 @@ class RunLog:
             f"{self.path.parent / 'tensorboard'} cannot be written: {error}",
             "TensorBoard gets no more of this process; metrics.jsonl has all.",
         )
+
+
+def _after(folder):
+    """A time in seconds after all event files of a folder, also if the clock was set back.
+
+    TensorBoard reads the files in the order of their names, which begin with this time, and drops
+    the steps at and after the start of a later file.
+    """
+    latest = time.time()
+    for path in folder.iterdir():
+        if match := re.match(r"events\.out\.tfevents\.(\d+)", path.name):
+            latest = max(latest, int(match[1]) + 1, math.ceil(path.stat().st_mtime))
+    return latest
 
 
 def warn(*lines):

@@ -1,12 +1,12 @@
 """Checkpoints as folders on disk, one a step: their records, and what is done with damaged ones."""
 
 import json
-import os
 import re
 import shutil
 import tempfile
 from pathlib import Path
 
+from dalif_jax.atomic_write import atomic_write
 from dalif_jax.runs.runlog import warn
 from dalif_jax.runs.seal import not_its_place, sealed, unsealed
 
@@ -92,12 +92,7 @@ class StepFolders:
     def complete(self, step, **values):
         """Change values of a step's record, at once or not at all. Raises Damaged, OSError."""
         record = sealed({**self.record(step), **values})
-        temporary = self._record(step).with_suffix(".tmp")
-        with open(temporary, "w") as file:
-            json.dump(record, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._record(step))
+        atomic_write(self._record(step), json.dumps(record))
 
     def _record(self, step):
         return self.folder / str(step) / "record" / "metadata"

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from dalif_jax import attention, losses, networks, norms
 from dalif_jax.data import sets
 from dalif_jax.data.augment import ALTERNATE, AUGMENTS, BORDERS, FILLS
+from dalif_jax.data.events.event_arrays import TIME_UNITS
 from dalif_jax.data.events.event_augment import EVENT_AUGMENTS
 from dalif_jax.data.events.events import RESIZES, SPLITS_BY, VALUES
 from dalif_jax.data.sets import SPECS
@@ -29,7 +30,7 @@ NAMES = {
     "optimizer": OPTIMIZERS,
     "rematerialize": ("auto", "on", "off"), "kernel": networks.KERNELS,
     "split_by": SPLITS_BY, "resize": RESIZES, "frame_values": VALUES,
-    "crop_border": BORDERS, "cutout_fill": FILLS,
+    "crop_border": BORDERS, "cutout_fill": FILLS, "time_unit": TIME_UNITS,
 }
 # fmt: on
 ONECYCLE_STEPS = 4  # with fewer its rise, three tenths of them, has none

@@ -120,6 +120,10 @@ EFFECTS = {
             "test_slices",
         )
     },
+    "time_unit": (
+        lambda c, _: c.dataset == "event_folder",
+        "only the NumPy files of event_folder have no unit of time of their own",
+    ),
     "mirrored_views": (lambda c, _: not spec_of(c).events, "recordings are not mirrored"),
     "cache_dir": (
         lambda c, _: spec_of(c).events or spec_of(c).streamed,

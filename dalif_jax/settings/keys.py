@@ -113,6 +113,10 @@ def get_config():
         0.0  # split_by=time: a frame lasts so long, from the first event; 0: its share
     )
     config.resize = "sum"  # of events, conserves counts; of frames: bilinear, area, antialias
+    config.time_unit = (
+        "auto"  # event_folder, times in NumPy files: us, ms, s; auto: microseconds in
+    )
+    #                            named fields, milliseconds in [N, 4] unless that lasts too long
     config.frame_values = "counts"  # 8bit: each frame over its largest count, in 256 levels to 1
     config.train_timesteps = 0  # > 0: each step trains on so many frames, drawn in order
     config.test_slices = 0  # > 0: trained on a random run of frames of frame_ms each; tested on so

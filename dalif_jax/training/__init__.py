@@ -10,10 +10,15 @@ from dalif_jax.training.state import (
     seed_key,
 )
 from dalif_jax.training.steps import Program, build_model, make_program
-from dalif_jax.training.updates import make_optimizer, make_schedule, weights_only
+from dalif_jax.training.updates import (
+    make_optimizer,
+    make_schedule,
+    schedule_change,
+    weights_only,
+)
 
 __all__ = [
     "CONFUSION_UP_TO", "Program", "TrainState", "abstract_state", "build_model", "first_not_finite",
-    "make_mesh", "make_optimizer", "make_program", "make_schedule", "prepare", "seed_key",
-    "weights_only",
+    "make_mesh", "make_optimizer", "make_program", "make_schedule", "prepare",
+    "schedule_change", "seed_key", "weights_only",
 ]  # fmt: skip

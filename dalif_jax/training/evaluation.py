@@ -13,6 +13,7 @@ from dalif_jax import neurons
 from dalif_jax.analysis import operations
 from dalif_jax.analysis.figures import OWN_LINE, numbers_of
 from dalif_jax.analysis.summary import neuron_layers
+from dalif_jax.atomic_write import atomic_write
 from dalif_jax.data import sets
 from dalif_jax.settings.config import neuron_options
 from dalif_jax.training.inside import layer_of
@@ -186,9 +187,7 @@ def write_report(workdir, config, state, step, which, results, guard=None):
         return values
     path = Path(workdir) / f"{named('eval', which)}.json"
     with guard or contextlib.nullcontext():
-        temporary = path.with_suffix(".json.tmp")
-        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        atomic_write(path, json.dumps(values, indent=2) + "\n")
         print(f"wrote {path}")
     return values
 

@@ -50,6 +50,23 @@ def make_schedule(config, steps_per_epoch):
     return schedule
 
 
+def schedule_change(before, now, step, steps_per_epoch):
+    """A line about a learning rate that jumps because a resumed run has another config; or None.
+
+    Args:
+      before, now: the configs, for example with more epochs.
+      step: the last step that was trained.
+    """
+    old, new = (float(make_schedule(each, steps_per_epoch)(step)) for each in (before, now))
+    if old == new:
+        return None
+    change = "raises" if new > old else "lowers"
+    return (
+        f"epochs={now.epochs} instead of {before.epochs} moves the {now.schedule} schedule: after "
+        f"step {step} it {change} the learning rate from {old:.4g} to {new:.4g}"
+    )
+
+
 def _later(curve, warmup):
     return lambda step: curve(step + warmup)
 

@@ -1,25 +1,33 @@
 """Recordings converted in parts, in as many processes as there are cores, then joined to one cache.
 
 The parts lie in `<folder>.partial`, from which a killed conversion goes on; the cache appears by
-one rename.
+one rename. Its files are on the disk by then, and about.json has their checksums.
 """
 
 import contextlib
+import functools
 import json
+import mmap
 import os
+import secrets
 import shutil
+import threading
 import time
 import zipfile
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import joblib
 import numpy as np
 from joblib.externals.loky import get_reusable_executor
 
+from dalif_jax.atomic_write import atomic_write
 from dalif_jax.data.events import recordings
 from dalif_jax.data.events.events import BadRecording, DataError, to_frames
 
 PART = 32  # recordings in a part
+CHUNK = 1 << 24  # bytes of a file with one checksum
 UNSAFE = ("aedat4",)  # readers whose decoder can abort its process on a damaged file
 
 
@@ -34,6 +42,8 @@ def convert(source, settings, about, folder, workers):
       DataError: as in frames.load.
     """
     partial = folder.with_suffix(".partial")
+    if partial.is_symlink():  # the parts are written and removed here alone
+        partial.unlink()
     partial.mkdir(exist_ok=True)
     jobs = [
         (split, first, rows[first : first + PART])
@@ -54,7 +64,7 @@ def convert(source, settings, about, folder, workers):
             _convert_parts(source, settings, partial, todo, crashed, workers)
         except BrokenProcessPool as error:
             # A decoder that aborts takes its process with it; which file was it?
-            suspects = [tuple(json.loads(p.read_text())) for p in partial.glob("*.now")]
+            suspects = [tuple(json.loads(p.read_text())) for p in partial.glob("[0-9]*.now")]
             found = {key for key in suspects if _crashes(source, *key)} - crashed
             if not found:
                 raise DataError(
@@ -63,9 +73,13 @@ def convert(source, settings, about, folder, workers):
                 ) from error
             crashed |= found
         todo = [job for job in jobs if not _whole(_part(partial, *job[:2]))]
-    _join(source, settings, about, jobs, partial)
-    os.replace(partial / "whole", folder)
-    shutil.rmtree(partial)
+    for left in partial.glob("whole-*"):  # by a conversion that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    whole = partial / f"whole-{secrets.token_hex(8)}"
+    _join(source, settings, about, jobs, partial, whole)
+    os.replace(whole, folder)
+    sync(folder.parent)
+    shutil.rmtree(partial, ignore_errors=True)
     seconds = time.monotonic() - started
     print(f"converted {fresh:,} recordings in {seconds:.0f} s into {folder}", flush=True)
 
@@ -76,7 +90,7 @@ def _count(jobs):
 
 def _convert_parts(source, settings, partial, jobs, crashed, workers):
     """Convert parts in as many processes as there are cores; shows how far it is."""
-    for left in partial.glob("*.now"):
+    for left in (*partial.glob("*.now"), *partial.glob("*.tmp")):
         left.unlink()
     # A few parts are done in this process, unless their decoder could end it.
     few = len(jobs) <= 2 and not any(row.reader in UNSAFE for *_, rows in jobs for row in rows)
@@ -103,10 +117,30 @@ def _processes(count):
     which the interpreter's resource tracker does not bear at every moment.
     """
     try:
-        yield joblib.Parallel(n_jobs=count, return_as="generator_unordered")
+        yield joblib.Parallel(
+            n_jobs=count,
+            return_as="generator_unordered",
+            # In the workers: a killed parent cannot end them.
+            **({"initializer": end_with, "initargs": (os.getpid(),)} if count > 1 else {}),
+        )
     finally:
         if count > 1:
             get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+def end_with(parent):
+    """Let this process end within a second after its parent, however that ended.
+
+    Args:
+      parent: process id.
+    """
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _crashes(source, split, index):
@@ -141,15 +175,13 @@ def _convert_part(source, settings, partial, crashed, split, first, rows):
     """Convert some recordings of a split into one part, in whatever process."""
     frames, labels, skipped = [], [], []
     marker = partial / f"{os.getpid()}.now"
-    written = marker.with_suffix(".tmp")
     for index, row in enumerate(rows, first):
         try:
             if (split, index) in crashed:
                 raise BadRecording("damaged: its decoder crashed")
             if row.reader in UNSAFE:
                 # By a rename: a pool that breaks kills its other processes wherever they are.
-                written.write_text(json.dumps((split, index)))
-                os.replace(written, marker)
+                atomic_write(marker, json.dumps((split, index)))
             events = recordings.read(row, source)
             frames.append(
                 to_frames(
@@ -168,8 +200,8 @@ def _convert_part(source, settings, partial, crashed, split, first, rows):
             message = f"{source.name} {split} recording {index}, {row}: {error}"
             if not settings.skip_bad:
                 raise DataError(
-                    f"{message}\nReplace the file, or set skip_bad=True to leave such recordings "
-                    "out and count them"
+                    f"{message}. Replace the file, or set --config.skip_bad=True to leave such "
+                    "recordings out and count them"
                 ) from error
             skipped.append(message)
     most = max(map(len, frames), default=1)
@@ -177,11 +209,8 @@ def _convert_part(source, settings, partial, crashed, split, first, rows):
     stacked = np.stack([_filled_up(each, most) for each in frames]) if frames else empty
     if stacked.dtype.kind == "u":
         stacked = stacked.astype(np.min_scalar_type(int(stacked.max(initial=0))))
-    path = _part(partial, split, first)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        np.savez(file, frames=stacked, labels=np.array(labels, np.int32), skipped=skipped)
-    os.replace(temporary, path)
+    arrays = {"frames": stacked, "labels": np.array(labels, np.int32), "skipped": skipped}
+    atomic_write(_part(partial, split, first), lambda file: np.savez(file, **arrays))
     return len(rows)
 
 
@@ -190,10 +219,8 @@ def _filled_up(frames, count):
     return np.pad(frames, ((0, count - len(frames)), (0, 0), (0, 0), (0, 0)))
 
 
-def _join(source, settings, about, jobs, partial):
-    """All parts as one array a split, in partial/whole."""
-    whole = partial / "whole"
-    shutil.rmtree(whole, ignore_errors=True)
+def _join(source, settings, about, jobs, partial, whole):
+    """All parts as one array a split, in the new folder `whole`."""
     whole.mkdir()
     kinds, counts, skipped, most = set(), dict.fromkeys(source.splits, 0), [], 1
     labels = {split: [] for split in source.splits}
@@ -219,6 +246,43 @@ def _join(source, settings, about, jobs, partial):
                 array[place : place + len(frames), : frames.shape[1]] = frames
                 place += len(frames)
         array.flush()
-        np.save(whole / f"{split}_labels.npy", np.concatenate(labels[split]))
+        sync(whole / f"{split}.npy")
+        joined = np.concatenate(labels[split])
+        atomic_write(whole / f"{split}_labels.npy", functools.partial(_save, joined))
     values = about | {"examples": counts, "skipped": skipped, "dtype": dtype.name}
-    (whole / "about.json").write_text(json.dumps(values, indent=2) + "\n")
+    values["crc32"] = {path.name: checksums(path) for path in sorted(whole.glob("*.npy"))}
+    atomic_write(whole / "about.json", json.dumps(values, indent=2) + "\n")
+
+
+def _save(array, file):
+    np.save(file, array)
+
+
+def sync(path):
+    """Write what the system holds of a file or folder to the disk, where it can."""
+    with contextlib.suppress(OSError):  # folders cannot be synced on every file system
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def checksums(path):
+    """[CRC-32 of each CHUNK bytes] of a file, the chunks in as many threads as there are cores."""
+    size = os.path.getsize(path)
+    if not size:
+        return []
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        whole = memoryview(mapped)
+        try:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                starts = range(0, size, CHUNK)
+                return list(pool.map(lambda start: _checksum(whole, start), starts))
+        finally:
+            whole.release()
+
+
+def _checksum(whole, start):
+    with whole[start : start + CHUNK] as chunk:
+        return zlib.crc32(chunk)

@@ -9,7 +9,7 @@ import os
 
 import numpy as np
 
-from dalif_jax.data.events import aedat, moving_digits
+from dalif_jax.data.events import aedat, event_arrays, moving_digits
 from dalif_jax.data.events.events import BadRecording, DataError, check, make_events, unwrap
 from dalif_jax.data.events.layouts import LAYOUTS
 from dalif_jax.data.events.shelf import account, home
@@ -126,6 +126,10 @@ READERS = {
     "aedat4": read_aedat4,
     "nmnist": read_nmnist,
     "gesture_npy": read_gesture_npy,
+    **{
+        f"array_{unit}": functools.partial(event_arrays.read, unit=unit)
+        for unit in event_arrays.MICROSECONDS
+    },
     "digits_dvs": moving_digits.read,
 }
 

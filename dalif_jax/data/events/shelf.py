@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dalif_jax.data.events.events import DataError
+from dalif_jax.data.fingerprint import printable
 
 DATA_DIR = (
     "The folder is named by --config.data_dir=FOLDER of train.py, by --data_dir=FOLDER of eval.py"
@@ -41,6 +42,7 @@ class Source(NamedTuple):
     folder: Path | None = None  # None where there are no files
     left_out: tuple[tuple[str, str], ...] = ()  # (what lies there and is not used, why)
     published: int = 0  # samples of the whole set
+    notes: tuple[str, ...] = ()  # what was concluded from the files, to be printed
 
 
 def home(data_dir):
@@ -68,7 +70,7 @@ def account(source):
     for split, rows in source.splits.items():
         if empty := sorted(set(range(source.classes)) - {row.label for row in rows}):
             parts.append(f"{split} has nothing of class {', '.join(map(str, empty))}")
-    return "; ".join(parts)
+    return printable("; ".join([*parts, *source.notes]))
 
 
 class Taken(NamedTuple):
