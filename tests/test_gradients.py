@@ -132,7 +132,7 @@ def test_ma_of_plifnet_has_finite_gradients():
     x = jnp.asarray(draw.poisson(0.3, (2, 4, 4, 4, 2)), jnp.float32)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x))
     params = jax.tree.map(
-        lambda leaf: jnp.asarray(draw.normal(0.1, 0.4, leaf.shape), leaf.dtype), shapes["params"]
+        lambda leaf: jnp.asarray(draw.uniform(0.0, 0.6, leaf.shape), leaf.dtype), shapes["params"]
     )
     stats = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes["batch_stats"])
 
