@@ -27,8 +27,9 @@ WIDE_7 = {"blocks": ((32, 1),) * 3 + ((32, 2),) + ((64, 2),) * 3}
 THREE = RATES | {"model": "three_conv", "model_options": {"layers": ((32, 1), (64, 2), (64, 2))}}
 PLIFNET = PLIF | RATES | {
     "model": "plifnet_gesture", "frame_size": 32, "resize": "bilinear", "batch_size": 16,
+    "model_options": {"norm_per_step": False},  # as measured; the authors' code has True
 }  # fmt: skip
-NARROW = {"layers": (64, "P") * 5}
+NARROW = {"layers": (64, "P") * 5, "norm_per_step": False}
 VGG = {"layers": (32, 64, "P", 128, 128, "P", 256, 256, "P", 256, 256, "P")}
 # Its stem without a stride, three stages, half as wide.
 MS = ADAM | {

@@ -127,10 +127,10 @@ def recdis_membrane(statistics):
     """
 
     def cost(mean, square):
-        deviation = jnp.sqrt(jnp.maximum(square - mean**2, 0.0) + 1e-10)
-        degeneration = jnp.maximum(0.0, mean**2 - deviation**2)
-        mismatch = jnp.maximum(0.0, 2.0 - jnp.abs(mean) - deviation) ** 2
-        saturation = jnp.maximum(0.0, deviation - 4.0) ** 2
+        deviation = jnp.sqrt(jax.nn.relu(square - mean**2) + 1e-10)
+        degeneration = jax.nn.relu(mean**2 - deviation**2)
+        mismatch = jax.nn.relu(2.0 - jnp.abs(mean) - deviation) ** 2
+        saturation = jax.nn.relu(deviation - 4.0) ** 2
         return (degeneration + mismatch + saturation).mean()
 
     return sum(cost(*layer) for layer in statistics.values()) / len(statistics)

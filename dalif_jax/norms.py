@@ -27,7 +27,9 @@ def batch_statistics(x, kept=1):
     axes = tuple(range(x.ndim - kept))
     mean = x.mean(axes)
     # One pass over x: both moments come out of the same read.
-    variance = jnp.maximum((x * x).mean(axes) - mean * mean, 0.0)
+    variance = (x * x).mean(axes) - mean * mean
+    # Not jnp.maximum: its derivative compares values that XLA may compute twice.
+    variance = jnp.where(variance < 0.0, 0.0, variance)
     return checkpoint_name((mean, variance), STATISTICS)
 
 
@@ -41,7 +43,7 @@ def normalise(x, mean, variance, scale, bias):
 def normalise_outside(x, mean, variance, scale, bias):
     """The same with scale * (x - mean) / (sqrt(variance) + 1e-5) + bias."""
     # No gradient of sqrt at 0: a channel of one value stays.
-    deviation = jnp.sqrt(jnp.maximum(variance, EPSILON**2))
+    deviation = jnp.sqrt(jnp.where(variance < EPSILON**2, EPSILON**2, variance))
     factor = scale / (deviation + EPSILON)
     mean, factor, bias = (with_rank(each, x.ndim) for each in (mean, factor, bias))
     return (x - mean) * factor + bias
@@ -61,6 +63,25 @@ def update_running(running, mean, variance, count):
         MOMENTUM * old_mean + (1.0 - MOMENTUM) * mean,
         MOMENTUM * old_variance + (1.0 - MOMENTUM) * unbiased,
     )
+
+
+def batch_norm_per_step(x, scale, bias, running, normalise=normalise):
+    """Normalise each timestep of x [B, T, ..., C] with its statistics, in training.
+
+    Running statistics are updated T times, in the order of the timesteps.
+
+    Returns:
+      (normalised x, running statistics after the call).
+    """
+    mean, variance = jax.vmap(batch_statistics, 1)(x)
+    y = jax.vmap(normalise, (1, 0, 0, None, None), 1)(x, mean, variance, scale, bias)
+    count = x.size // (x.shape[1] * scale.size)
+
+    def update(running, step):
+        return update_running(running, *step, count), None
+
+    running, _ = jax.lax.scan(update, running, (mean, variance))
+    return y, running
 
 
 def batch_norm(x, scale, bias, running, train, repeats=1, normalise=normalise):
@@ -88,7 +109,8 @@ class BatchNorm(nn.Module):
 
     `first_scale` and `first_bias` are where those start: a scale of 0 makes a residual block start
     as its shortcut. `summed` says that another branch is added to what comes out; without `affine`
-    it has neither scale nor bias.
+    it has neither scale nor bias. With `per_step`, x is [B, T, ..., C]: training normalises each
+    timestep separately and updates the running statistics T times. Evaluation is the same.
 
     Certainty: code. The norms behind convolutions are those of MPBN's public code.
 
@@ -101,6 +123,7 @@ class BatchNorm(nn.Module):
     summed: bool = False
     affine: bool = True
     deferred: bool = False  # whether the neuron behind it norms what it reads, in training
+    per_step: bool = False  # statistics of each timestep, not of all together
     layer: ClassVar[str] = "norm"
 
     @nn.compact
@@ -115,7 +138,10 @@ class BatchNorm(nn.Module):
         formula = self.formula()
         if train and self.deferred and formula is normalise:
             formula = unwritten
-        y, new = batch_norm(wide, *parameters, old, train, repeats, formula)
+        if train and self.separates_steps():
+            y, new = batch_norm_per_step(wide, *parameters, old, self.formula())
+        else:
+            y, new = batch_norm(wide, *parameters, old, train, repeats, formula)
         store_running(self, running, new)
         return y.astype(self.dtype)
 
@@ -123,6 +149,11 @@ class BatchNorm(nn.Module):
     def scaled(self, scale, bias):
         """What the normalised x is multiplied with and what is added."""
         return scale, bias
+
+    @nn.nowrap
+    def separates_steps(self):
+        """Whether training normalises each timestep separately."""
+        return self.per_step
 
     @nn.nowrap
     def formula(self):
@@ -163,6 +194,10 @@ class ThresholdNorm(BatchNorm):
         return self.threshold * (self.summed_scale if self.summed else 1.0) * scale, bias
 
     @nn.nowrap
+    def separates_steps(self):
+        return False  # by definition, tdBN's statistics are joint over time
+
+    @nn.nowrap
     def formula(self):
         return normalise_outside if self.epsilon_outside else normalise
 
@@ -193,16 +228,16 @@ def batch_fold(module, params, stats):
 
 
 # What a network tells the norm of a place.
-TOLD = ("first_scale", "first_bias", "summed", "affine", "deferred")
+TOLD = ("first_scale", "first_bias", "summed", "affine", "deferred", "per_step")
 
 
 class Norm(NamedTuple):
     """A line of NORMS.
 
     module: (dtype, name) -> Flax module of (x [..., C], train, repeats=1) -> x. It is told those of
-      `first_scale`, `first_bias`, `summed` and `affine` (see BatchNorm) that are fields of it; a
-      field `identity` says whether shortcuts without weights are normed too. Others are its own
-      options, or config keys.
+      `first_scale`, `first_bias`, `summed`, `affine` and `per_step` (see BatchNorm) that are fields
+      of it; a field `identity` says whether shortcuts without weights are normed too. Others are
+      its own options, or config keys.
     fold: (module, params, stats) of a layer -> (factor, shift) of x at inference; None where it is
       no such.
     """

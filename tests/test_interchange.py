@@ -144,6 +144,20 @@ def test_what_nir_cannot_say_is_refused(change, message):
     assert "stage0_block0/neuron1" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [("ta", {"reduction": 2}), ("ma", {"time_reduction": 2}), ("asa", {}), ("pfa", {})],
+)
+def test_to_nir_of_a_network_with_attention_is_refused(name, keys):
+    options = options_of()
+    model = networks.build("tiny", 10, options, attention=name, attention_options=keys)
+    x = jnp.zeros((1, 4, 8, 8, 1))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=False))
+    variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+    with pytest.raises(interchange.NotRepresentable, match="stem0_attention"):
+        interchange.to_nir(model, variables, options, (8, 8, 1))
+
+
 def test_a_grouped_convolution_is_refused():
     options = options_of()
     model = networks.build("tiny", 10, options)

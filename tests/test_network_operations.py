@@ -9,7 +9,7 @@ import pytest
 from test_networks import EVERY, FORMS, LIF, built, form, lively
 
 from configs.base import get_config as base
-from dalif_jax import training
+from dalif_jax import networks, training
 from dalif_jax.analysis import summary
 from dalif_jax.analysis.operations import count, operations
 from dalif_jax.training.evaluation import structure_of
@@ -48,6 +48,86 @@ def test_fan_out_and_levels_are_those_of_a_run(name):
         # The last drives none where it answers; queries, keys and values drive products.
         last = layer == summary_names(model, x)[-1] or layer.endswith("qkv_neuron")
         assert found.fan_out.sum() > 0 or last, layer
+
+
+def check_lone_spikes(model, shape):
+    """Compare fan-out with a forward pass per spike: ones as weights, no other spike fires.
+
+    Three positions of each neuron layer, among them the first and the last. A max pool passes a
+    spike to each window it lies in. Means are written as sums; attention and joins pass a spike.
+    """
+    draw, layers = np.random.default_rng(0), summary.neuron_layers(model, shape)
+    shapes = {row.name: (1, *row.shape[1:]) for row in summary.layers(model, shape)}
+    places = [
+        (name, (0, *place))
+        for name in layers
+        for place in (
+            [0] * (len(shapes[name]) - 1), [size - 1 for size in shapes[name][1:]],
+            [draw.integers(size) for size in shapes[name][1:]],
+        )
+    ]  # fmt: skip
+    spikes = {name: np.zeros((len(places), *shapes[name]), np.float32) for name in layers}
+    for example, (name, place) in enumerate(places):
+        spikes[name][(example, *place)] = 1
+    x = jnp.zeros((len(places), 1, *shape[1:]))
+    ones = jax.tree.map(
+        lambda leaf: np.ones(leaf.shape, leaf.dtype),
+        jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=False)),
+    )
+
+    def driven(spikes):
+        counts = []
+
+        def send(call, args, kwargs, context):
+            kind = networks.layer_kind(context.module)
+            if context.method_name != "__call__" or kind is None:
+                return call(*args, **kwargs)
+            if kind == "neuron":
+                return spikes["/".join(context.module.path)]
+            if kind == "attention":
+                return args[0]
+            if kind == "join":
+                return args[0] + args[1]
+            out = call(*args, **kwargs)
+            if isinstance(context.module, networks.MaxPool):
+                return out
+            if kind == "pool":  # from the mean of a window back to its sum
+                window = getattr(context.module, "window", None)
+                return out * (window**2 if window else args[0].size // out.size)
+            if kind in ("conv", "linear"):
+                weights = ones["params"]
+                for key in context.module.path:
+                    weights = weights[key]
+                out = out - weights.get("bias", 0)
+                counts.append(out.astype(jnp.float32).sum(range(1, out.ndim)))
+            return jnp.zeros_like(out)
+
+        with summary.watching(send):
+            model.apply(ones, x, train=False)
+        return sum(counts)
+
+    counts = np.asarray(driven(spikes)).round().astype(int)
+    for counted, (name, (_, *place, _)) in zip(counts, places, strict=True):
+        assert layers[name].fan_out[tuple(place)] == counted, (name, place)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("sew", "plifnet") else pytest.mark.slow)
+        for name in FORMS
+    ],
+)
+def test_fan_out_is_what_a_lone_spike_drives(name):
+    network, keys, side = FORMS[name]
+    check_lone_spikes(built(network, 5, keys | LIF), (1, side, side, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_fan_out_of_a_registered_network(name):
+    side = next(s for s in (16, 32, 64, 128) if networks.last_side(name, s) > 1)
+    check_lone_spikes(built(name, 5, LIF), (1, side, side, 2))
 
 
 def summary_names(model, x):

@@ -16,6 +16,7 @@ from configs.systems import any_neuron, pieces
 def get_config():
     config = pieces(base(), "plif")
     config.model = "plifnet_gesture"
+    config.model_options.norm_per_step = False  # that code's norms see all timesteps together
     config.dataset = "dvsgesture"
     config.timesteps = 20
     config.attention = "ma"

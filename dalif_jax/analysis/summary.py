@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dalif_jax.networks import AveragePool, GlobalAverage, MaxPool, layer_kind
+from dalif_jax.networks.parts import pool_windows
 
 
 class Layer(NamedTuple):
@@ -134,8 +135,8 @@ def neuron_layers(model, shape):
             if kind == "join":
                 return args[0] + args[1]
             if isinstance(module, MaxPool):
-                keys = {key: getattr(module, key) for key in ("window", "stride", "padding")}
-                return AveragePool(**keys, parent=None).apply({}, args[0]) * module.window**2
+                # A spike alone passes to each window. A module here would be intercepted again.
+                return pool_windows(module, nn.avg_pool, args[0]) * module.window**2
             out = call(*args, **kwargs)
             if isinstance(module, AveragePool):
                 return out * module.window**2

@@ -28,7 +28,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dalif_jax.attention.piece import Attention, kernel_init, smooth, wide
+from dalif_jax.attention.piece import Attention, kernel_init, maximum, smooth, wide
 
 
 class ASA(Attention):
@@ -73,7 +73,7 @@ class ASA(Attention):
     def _map(self, name, x, share):
         """[B, 1, H, W, 1]."""
         kernel = self.param(name, kernel_init, (3, 3, 2, 1))
-        pooled = jnp.stack([x.mean((1, 4)) / share, x.max((1, 4))], -1)
+        pooled = jnp.stack([x.mean((1, 4)) / share, maximum(x, (1, 4))], -1)
         return jax.nn.sigmoid(smooth(pooled, kernel))[:, None]
 
     @nn.nowrap
@@ -101,11 +101,9 @@ class ASA(Attention):
 def _highest(score, count):
     """bool like score [..., N]: its `count` highest along the last axis, of equal ones the first.
 
-    By sorting, not lax.top_k, for which the whole batch would be gathered on every device.
+    By sorting, not lax.top_k, for which the whole batch would be gathered on every device. By
+    ranks, not by comparing scores with the least of them: XLA may compute a score twice with
+    different rounding.
     """
-    if not count:
-        return jnp.zeros(score.shape, bool)
-    least = jnp.sort(score, -1)[..., score.shape[-1] - count, None]
-    above, equal = score > least, score == least
-    room = count - above.sum(-1, keepdims=True)
-    return above | (equal & (jnp.cumsum(equal, -1) <= room))
+    order = jnp.argsort(score, -1, stable=True, descending=True)
+    return jnp.argsort(order, -1) < count

@@ -8,7 +8,8 @@
 
 Each sees what the one before made. r = 5 in time on DVS128 Gesture, 2 on CIFAR10-DVS. On linear
 layers T alone acts, where `axes` has it. The final rectification takes all negative currents: no
-membrane is ever pushed down.
+membrane is ever pushed down. The gradient of a maximum goes to the first of equal values, as in the
+authors' PyTorch.
 
 Paper: https://arxiv.org/abs/2209.13929
 
@@ -25,7 +26,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dalif_jax.attention.piece import Attention, kernel_init, smooth, wide
+from dalif_jax.attention.piece import Attention, kernel_init, maximum, smooth, wide
 
 
 class MA(Attention):
@@ -50,16 +51,19 @@ class MA(Attention):
 
     def _time(self, x):
         over = tuple(range(2, x.ndim))
-        d = self._factors("time", x.mean(over), x.max(over), self.time_reduction)
+        # The authors' arrays are [B, T, C, H, W]: of equal values the first channel's counts.
+        largest = maximum(x, (x.ndim - 1, *over[:-1]))
+        d = self._factors("time", x.mean(over), largest, self.time_reduction)
         return jnp.expand_dims(d, over)
 
     def _channels(self, x):
-        d = self._factors("channel", x.mean((1, 2, 3)), x.max((1, 2, 3)), self.channel_reduction)
+        largest = maximum(x, (1, 2, 3))
+        d = self._factors("channel", x.mean((1, 2, 3)), largest, self.channel_reduction)
         return d[:, None, None, None]
 
     def _space(self, x):
         kernel = self.param("space", kernel_init, (self.kernel, self.kernel, 2, 1))
-        pooled = jnp.stack([x.mean((1, 4)), x.max((1, 4))], -1)
+        pooled = jnp.stack([x.mean((1, 4)), maximum(x, (1, 4))], -1)
         return jax.nn.sigmoid(smooth(pooled, kernel))[:, None]
 
     def _factors(self, name, mean, largest, reduction):

@@ -49,6 +49,20 @@ def wide(x):
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
+def maximum(x, axes):
+    """Maximum of x over `axes`. Its gradient goes to the first maximum in the order of `axes`.
+
+    PyTorch's torch.max(dim) and AdaptiveMaxPool break ties in the same way. The derivative of
+    jnp.max compares x with the maximum. XLA may compute x twice with different rounding, so that
+    no position matches and the gradient is NaN. Positions from argmax cannot differ.
+    """
+    kept = [axis for axis in range(x.ndim) if axis not in axes]
+    rows = x.transpose(*kept, *axes).reshape(*(x.shape[axis] for axis in kept), -1)
+    first = jax.lax.stop_gradient(rows).argmax(-1, keepdims=True)
+    positions = jax.lax.broadcasted_iota(first.dtype, rows.shape, rows.ndim - 1)
+    return jnp.where(positions == first, rows, 0).sum(-1)
+
+
 def smooth(maps, kernel):
     """[B, H, W, M] through a convolution [k, k, M, N] with as much padding: [B, H, W, N]."""
     pad = kernel.shape[0] // 2

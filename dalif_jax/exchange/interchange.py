@@ -17,11 +17,14 @@ or counts of events. A neuron here fires at or above its threshold, in NIR above
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dalif_jax import neurons
+from dalif_jax.analysis.summary import watching
 from dalif_jax.exchange.graphs import DT, NotRepresentable, run  # noqa: F401  run: of what `read` gives
 from dalif_jax.exchange.nir_file import read, write  # noqa: F401
+from dalif_jax.networks import layer_kind
 from dalif_jax.neurons.linear import membrane_threshold
 from dalif_jax.norms import NORMS
 
@@ -42,7 +45,7 @@ def to_nir(
       dt: seconds of a timestep, > 0; tau is in its terms, and it is in the graph's metadata.
     Raises:
       NotRepresentable: beta outside [0, 1), a membrane norm whose scale is not positive, a neuron,
-        a norm or a network that has no form there, dt that is no time.
+        a norm, attention or a network that has no form there, dt that is no time.
     """
     if not 0 < dt < np.inf:
         raise NotRepresentable(f"dt={dt} is no time: seconds above 0")
@@ -55,10 +58,26 @@ def to_nir(
     if not hasattr(model, "nir"):
         raise NotRepresentable(f"{type(model).__name__} has no form in NIR here")
     fold = functools.partial(_folded, NORMS[norm].fold, model.parts.norm)
+    _refuse_attention(model, shape)
     graph = _Graph(variables, options, fold, fold_gain, average_pool, dt)
     height, width, channels = shape
     graph.add("input", "Input", (channels, height, width))
     return graph.finish(model.nir(graph))
+
+
+def _refuse_attention(model, shape):
+    """Raise NotRepresentable if the network calls an attention module. Nothing is computed."""
+
+    def refuse(call, args, kwargs, context):
+        if layer_kind(context.module) == "attention":
+            kind, path = type(context.module).__name__, "/".join(context.module.path)
+            raise NotRepresentable(f"attention {kind} at {path} has no form in NIR")
+        return call(*args, **kwargs)
+
+    with watching(refuse):
+        jax.eval_shape(
+            lambda: model.init(jax.random.key(0), jnp.zeros((1, 1, *shape)), train=False)
+        )
 
 
 def _folded(fold, norm, params, stats, summed):

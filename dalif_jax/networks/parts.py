@@ -63,8 +63,8 @@ def show(x, timesteps):
     return jnp.broadcast_to(x, (x.shape[0], timesteps, *x.shape[2:]))
 
 
-def _pooled(pool, function, x):
-    """[B, T, H, W, C] through Flax's `function` with a pool's window, stride and padding."""
+def pool_windows(pool, function, x):
+    """Apply Flax's `function` to the windows of `pool`: [B, T, H, W, C] -> [B, T, H', W', C]."""
     folded = x.reshape(-1, *x.shape[2:])
     pad = ((pool.padding, pool.padding),) * 2
     pooled = function(folded, (pool.window,) * 2, (pool.stride,) * 2, pad)
@@ -94,7 +94,7 @@ class AveragePool(nn.Module):
     def __call__(self, x):
         if self.window == self.stride and not self.padding and x.dtype.itemsize == 2:
             return _mean(x, self.window)
-        return _pooled(self, nn.avg_pool, x)
+        return pool_windows(self, nn.avg_pool, x)
 
 
 class MaxPool(nn.Module):
@@ -107,7 +107,7 @@ class MaxPool(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        return _pooled(self, nn.max_pool, x)
+        return pool_windows(self, nn.max_pool, x)
 
 
 class Join(nn.Module):

@@ -4,7 +4,9 @@
     dropout, linear, neuron, dropout, linear to ten outputs a class, neuron, mean of the ten
 
 Answers are rates: loss=mse. Linear layers have no bias and dropout draws one mask for all
-timesteps, as in the authors' code. For CIFAR-10, 256 wide, no second dropout.
+timesteps, as in the authors' code. For CIFAR-10, 256 wide, no second dropout. In training, norms
+use the statistics of each timestep and update the running ones T times, as in the authors' code;
+`norm_per_step=False` takes all timesteps together.
 
 Paper: https://arxiv.org/abs/2007.05785
 
@@ -14,7 +16,8 @@ Differences:
   1. From ASA-SNN's code (ICCV 2023): it takes the network for Gesture with biases and without
      dropout, its attention on the currents; here `head_bias=True` and `dropout=(0.0, 0.0)`.
   2. From SpikingJelly's edition: that has biases in its linear layers, a hidden layer of another
-     width for CIFAR10-DVS and a second dropout for CIFAR-10 (`head_bias`, `hidden`, `dropout`).
+     width for CIFAR10-DVS, a second dropout for CIFAR-10, and norms over all timesteps together
+     (`head_bias`, `hidden`, `dropout`, `norm_per_step=False`).
   3. From MA-SNN's paper: which network of five layers gave its 98.23 % is not public; this one is
      our choice.
 """
@@ -36,6 +39,7 @@ class PLIFNet(nn.Module):
     voters: int = 10  # outputs of a class
     dropout: tuple[float, float] = (0.5, 0.5)  # in front of the linear layers
     head_bias: bool = False
+    norm_per_step: bool = True  # batch statistics of each timestep; False: of all together
 
     @nn.compact
     def __call__(self, x, train: bool = False, timesteps=None, share=1.0):
@@ -46,7 +50,8 @@ class PLIFNet(nn.Module):
                 x = MaxPool(2, 2, name=f"pool{i}")(x)
                 continue
             x = conv(width, 3, 1, kernel_init=uniform_init, name=f"conv{i}")(x)
-            x = norm(name=f"norm{i}")(x, train, timesteps // x.shape[1])
+            # An image shown at all timesteps counts once in the running variance.
+            x = norm(name=f"norm{i}", per_step=self.norm_per_step)(x, train)
             x = neuron(name=f"neuron{i}")(show(x, timesteps), train, share)
             i += 1
         x = x.reshape(*x.shape[:2], math.prod(x.shape[2:]))

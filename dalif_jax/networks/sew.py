@@ -48,7 +48,8 @@ class SEWResNet(nn.Module):
         conv, norm, neuron, dense = self.parts[:4]
         timesteps = timesteps or x.shape[1]
         x = conv(self.widths[0], 7, 2, name="stem_conv")(x)
-        x = norm(name="stem_norm")(x, train, timesteps // x.shape[1])
+        # An image shown at all timesteps counts once in the running variance.
+        x = norm(name="stem_norm")(x, train)
         x = neuron(name="stem_neuron")(show(x, timesteps), train, share)
         x = MaxPool(3, 2, 1, name="stem_pool")(x)
         for i, (blocks, width) in enumerate(zip(self.blocks, self.widths, strict=True)):

@@ -17,7 +17,7 @@ Differences:
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
+import jax
 
 from dalif_jax.neurons.linear import State, initial_state, membrane, reset
 from dalif_jax.neurons.piece import Neuron, Number, Options, fire
@@ -45,7 +45,7 @@ def step(options, params, state, x):
     u = reset(state, options.detach_reset)
     if options.scale_reset:
         u = u / k
-    f = jnp.maximum(0.0, k * (u + (x - u) / options.tau))
+    f = jax.nn.relu(k * (u + (x - u) / options.tau))
     s = fire(options, f - options.threshold)
     return State(f, s), s
 

@@ -22,7 +22,6 @@ Differences:
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 
 from dalif_jax.neurons.linear import SENDS_MEMBRANE, State, initial_state, membrane, reset
 from dalif_jax.neurons.piece import Neuron, Number, Options, fire
@@ -49,7 +48,7 @@ def step(options, params, state, x):
     h = jax.nn.sigmoid(params["d"]) * reset(state, options.detach_reset) + x
     s = fire(options, h - options.threshold, strict=True)
     from_ = options.threshold if options.output == "above" else 0.0
-    return State(h, s), jnp.maximum(0.0, h - from_)
+    return State(h, s), jax.nn.relu(h - from_)
 
 
 NEURON = Neuron(

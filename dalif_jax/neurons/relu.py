@@ -7,12 +7,12 @@ Certainty: code. The authors' public code trains the same network of such units 
 Differences: none known.
 """
 
-import jax.numpy as jnp
+import jax
 
 from dalif_jax.neurons.piece import Neuron
 
 NEURON = Neuron(
-    lambda options, params, state, x: (state, jnp.maximum(0.0, x)),
+    lambda options, params, state, x: (state, jax.nn.relu(x)),
     state=lambda options, x: (),
     title="rectified linear unit, no spiking neuron",
     refuses={

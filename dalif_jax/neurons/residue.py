@@ -22,7 +22,6 @@ Differences:
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 
 from dalif_jax.neurons.linear import (
     SENDS_MEMBRANE,
@@ -65,7 +64,7 @@ def step(options, params, state, x):
 def analog_step(options, params, state, x):
     state, _ = step(options, params, state, x)
     from_ = options.threshold if options.output == "above" else 0.0
-    return state, jnp.maximum(0.0, state.membrane - from_)
+    return state, jax.nn.relu(state.membrane - from_)
 
 
 NEURON = Neuron(

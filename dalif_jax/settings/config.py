@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from dalif_jax import strict_json
+from dalif_jax import networks, strict_json
 from dalif_jax.atomic_write import atomic_write
 from dalif_jax.data import fingerprint, own, sets
 from dalif_jax.data.events.frames import FrameSettings
@@ -32,6 +32,8 @@ MAY_CHANGE = (
     "epochs", "eval_every", "checkpoint_every", "keep", "log_every", "eval_batch_size", "mac_pj",
     "ac_pj",
 )  # fmt: skip
+# Options that a config.json written before they existed lacks, and what its run did.
+BEFORE = {"model_options": {"norm_per_step": False}}
 
 
 def frame_settings(config):
@@ -120,8 +122,27 @@ def unknown_key(key, where):
 
 
 def to_json(config):
-    """Plain dict of a config: tuples as lists, unset keys as None."""
-    return json.loads(json.dumps(config.to_dict()))
+    """Plain dict of a config: tuples as lists, unset keys as None, options of BEFORE written out.
+
+    Without them, from_json could not tell a newer file from one of an older version.
+    """
+    values = json.loads(json.dumps(config.to_dict()))
+    for key, option, default, _ in _added(config):
+        values[key].setdefault(option, default)
+    return values
+
+
+def _added(config):
+    """(key, option, default, value before it existed): options of BEFORE that a config's pieces
+    have."""
+    for key, added in BEFORE.items():
+        piece = key.removesuffix("_options")
+        if config[piece] not in networks.NETWORKS or not hasattr(config[key], "items"):
+            continue
+        known = own_options(piece, config[piece])
+        yield from (
+            (key, option, known[option], old) for option, old in added.items() if option in known
+        )
 
 
 def from_json(values, where):
@@ -155,6 +176,9 @@ def from_json(values, where):
             _check_dataset(value, where)
         elif key.endswith("_options"):
             _check_options(key, value, where)
+    for key, option, _, old in _added(config):
+        if option not in config[key]:
+            config[key][option] = old
     return config
 
 
@@ -253,7 +277,8 @@ def load(workdir):
 def claim(workdir, config):
     """Write config.json into a new workdir, or check that an old one belongs to this config.
 
-    Keys of MAY_CHANGE may differ: they are printed, and written anew.
+    Keys of MAY_CHANGE may differ: they are printed, and written anew. Options of BEFORE that the
+    config leaves open are set to those of the run.
 
     Returns:
       the config that the run had before, or None for a new run.
@@ -263,6 +288,10 @@ def claim(workdir, config):
     path, old = Path(workdir) / "config.json", None
     if path.exists():
         old = load(workdir)
+        if old.model == config.model:
+            for key, option, *_ in _added(config):
+                if option not in config[key]:
+                    config[key][option] = old[key][option]
         before, now = to_json(old), to_json(config)
         added = _check_data(workdir, config, before, now)
         differing = {
