@@ -119,7 +119,7 @@ def neuron_layers(model, shape):
         lambda path, v: jnp.full(v.shape, float(path[-1].key == "kernel"), v.dtype), variables
     )
 
-    def synapses(spikes):
+    def synapses(spikes, weights):
         total = 0.0
 
         def probe(call, args, kwargs, context):
@@ -147,11 +147,13 @@ def neuron_layers(model, shape):
             return jnp.zeros_like(out)
 
         with watching(probe):
-            model.apply(ones, x, train=False)
+            model.apply(weights, x, train=False)
         return total
 
     inputs = {name: jnp.zeros((1, *out)) for name, out in neurons.items()}
-    counts = jax.jit(jax.grad(synapses))(inputs)
+    # Weights are an argument: XLA:CPU of jaxlib 0.12.0.1 multiplies wrongly by a constant matrix
+    # whose values are all equal, after max pooling.
+    counts = jax.jit(jax.grad(synapses))(inputs, ones)
     return {
         name: NeuronLayer(
             int(np.prod(out[1:])),
