@@ -11,7 +11,7 @@ import importlib
 __version__ = "0.2.0"
 
 _DOOR = {
-    "networks": ("build", "stream", "tapped", "Parts", "show"),
+    "networks": ("build", "stream", "stream_state", "tapped", "Parts", "show"),
     "neurons": ("Neuron", "Number", "Options", "SpikingNeuron", "fire", "simulate", "zeros"),
     "losses": ("Loss",),
     "norms": ("Norm",),

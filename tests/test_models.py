@@ -1,5 +1,7 @@
 """Networks: parameter counts of the papers, hand-worked layers, a NumPy forward, streaming."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -188,13 +190,26 @@ def test_one_step_at_a_time_gives_the_same_spikes(neuron, timesteps, x64):
         model = networks.build("tiny", 10, options, jnp.float64)
         variables = random_variables(model, x)
         logits = jax.jit(lambda v, x, m=model: m.apply(v, x, train=False))(variables, x)
-        step = jax.jit(lambda v, s, x, m=model: networks.stream(m, v, s, x))
-        state, one_by_one = {}, []
-        for t in range(timesteps):
-            state, out = step(variables, state, x[:, t])
-            one_by_one.append(out)
+        one_by_one = jax.jit(functools.partial(streamed, model))(variables, x)
         # Logits are linear in the last layer's spikes: one differing spike would show.
-        np.testing.assert_allclose(np.stack(one_by_one, 1), logits, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(one_by_one, logits, rtol=1e-12, atol=1e-12)
+
+
+def streamed(model, variables, x):
+    """Logits [B, T, classes] of a network that is shown one timestep of x [B, T, ...] at a time."""
+    if x.shape[1] == 1:
+        return networks.stream(model, variables, {}, x[:, 0])[1][:, None]
+    step = functools.partial(networks.stream, model, variables)
+    first = networks.stream_state(model, variables, x[:, 0])
+    return jnp.moveaxis(jax.lax.scan(step, first, jnp.moveaxis(x, 1, 0))[1], 0, 1)
+
+
+def test_stream_from_a_scan_of_a_transformer(x64):
+    x = jnp.asarray(np.random.default_rng(5).normal(0, 2.0, (2, 3, 8, 8, 2)))
+    model = networks.build("sts_transformer", 5, "lif", jnp.float64, widths=(6, 8))
+    variables = random_variables(model, x)
+    logits = model.apply(variables, x, train=False)
+    np.testing.assert_allclose(streamed(model, variables, x), logits, rtol=1e-9, atol=1e-9)
 
 
 def test_taps_are_given_on_request_and_only_then():

@@ -4,7 +4,7 @@ parts.py says what a network is given to build with, calls.py how one is run. A 
 is a Flax module under a name of its own: networks.add("mine", Mine).
 """
 
-from dalif_jax.networks.calls import stream, tapped
+from dalif_jax.networks.calls import stream, stream_state, tapped
 from dalif_jax.networks.parts import (
     AveragePool,
     GlobalAverage,
@@ -29,5 +29,5 @@ from dalif_jax.networks.table import (
 __all__ = [
     "KERNELS", "NETWORKS", "AveragePool", "GlobalAverage", "Join", "MaxPool", "Parts", "Voting",
     "add", "answers", "build", "last_side", "layer_kind", "misfit", "own_options", "show",
-    "stream", "tapped",
+    "stream", "stream_state", "tapped",
 ]  # fmt: skip

@@ -1,5 +1,7 @@
 """Calling a network: with what its layers are asked for, and one timestep at a time."""
 
+import jax.numpy as jnp
+
 from dalif_jax.neurons import TAPS
 
 # Of neuron layers, then of the network's dropout and of attention between places.
@@ -40,12 +42,32 @@ def _leaves(tree, path=()):
             yield from _leaves(value, (*path, key))
 
 
+def stream_state(model, variables, x):
+    """The state of a network before its first timestep, for `stream`.
+
+    `stream` also starts from {}; inside `jax.lax.scan`, where the state must not change its
+    structure, it starts from this:
+
+        state = dj.stream_state(model, variables, frames[0])
+        step = lambda state, x: dj.stream(model, variables, state, x)
+        state, logits = jax.lax.scan(step, state, frames)  # frames [T, B, H, W, C]
+
+    Args:
+      x: [B, H, W, C], the input of one timestep; only its shape and dtype count.
+    Raises:
+      ValueError: as `stream`.
+    """
+    collections = ["stream", "stream_start"]
+    _, new = model.apply(variables, jnp.zeros_like(x)[:, None], train=False, mutable=collections)
+    return new["stream"]
+
+
 def stream(model, variables, state, x):
     """One timestep of a trained network on streaming input.
 
     Args:
       model, variables: the network and its parameters and running statistics.
-      state: {} before the first step, then what the previous call returned.
+      state: {} or `stream_state` before the first step, then what the previous call returned.
       x: [B, H, W, C], the input of this timestep.
     Returns:
       (state, logits [B, classes] of this timestep). The network's answer after T steps is the mean

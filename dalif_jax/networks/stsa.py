@@ -73,7 +73,8 @@ class CausalAttention(nn.Module):
                 jax.lax.dynamic_update_slice_in_dim(old, new, first, 1)
                 for old, new in ((keys, k), (values, v))
             )
-            kept.value = jnp.stack([k, v]), first + T
+            if not self._asked("stream_start"):
+                kept.value = jnp.stack([k, v]), first + T
         tokens = lambda a: a.reshape(B, -1, self.heads, D // self.heads)  # noqa: E731
         q, k, v = tokens(q), tokens(k), tokens(v)
         places = _places(T, H, W, first), _places(k.shape[1] // (H * W), H, W, 0)
@@ -176,8 +177,10 @@ class STSTransformer(nn.Module):
             # There is no bias for later steps: no answer, where an error could not be raised.
             rows = self.variables["params"]["block0"]["attention"]["bias"].shape[0]
             steps = self.variable("stream", "steps", lambda: jnp.int32(0))
-            steps.value = steps.value + T
-            x = jnp.where(steps.value <= timesteps_of(rows, *size), x, jnp.nan)
+            done = steps.value + T
+            x = jnp.where(done <= timesteps_of(rows, *size), x, jnp.nan)
+            if not self.is_mutable_collection("stream_start"):
+                steps.value = done
         return x
 
     @nn.nowrap

@@ -139,7 +139,8 @@ class SpikingNeuron(nn.Module):
 
     Applied with the collection `stream` mutable, it starts from the state found there (the
     neuron's first where there is none) and leaves its last state there: streaming inference, any
-    number of timesteps at a time. Applied with `tap_<quantity>` mutable, it leaves that one of TAPS
+    number of timesteps at a time. With `stream_start` mutable, too, the state there stays the one
+    before the first timestep. Applied with `tap_<quantity>` mutable, it leaves that one of TAPS
     there under `value`.
 
     Attributes:
@@ -224,7 +225,7 @@ class SpikingNeuron(nn.Module):
             if train:
                 new = [value.astype(r.value.dtype) for r, value in zip(running, new, strict=True)]
                 store_running(self, running, new)
-        if streaming:
+        if streaming and not self._asked("stream_start"):
             carried.value = state
         self._tap(taps, x, spikes, seen)
         return spikes
