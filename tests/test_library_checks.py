@@ -1,19 +1,22 @@
 """The library refuses what would compute nonsense, with one clear error."""
 
+import contextlib
 import importlib
 import re
+import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
+import test_layers
 
 import dalif_jax as dj
 from dalif_jax import neurons
 
-EXTRAS = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
-EXTRAS = EXTRAS["project"]["optional-dependencies"]
+PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
 
 
 def logits(x, **keys):
@@ -92,6 +95,44 @@ def test_subpackages_are_attributes_of_the_package(name):
     assert dj.__getattr__(name) is importlib.import_module(f"dalif_jax.{name}")
 
 
-def test_extra_data_installs_file_locks():
-    """Reading prepared data locks files."""
-    assert any(line.startswith("filelock") for line in EXTRAS["data"])
+# The extras with which the files of a subpackage, or one file, are used.
+USED_WITH = {
+    "data": ("data",), "data.events": ("events",), "data.feed": ("data", "train"),
+    "file_lock": ("train",), "exchange": ("exchange", "hub"), "analysis": ("train",),
+    "runs": ("train",),
+}  # fmt: skip
+
+
+def distributions(requirements):
+    """Names of what pip installs for requirements, with all that those need."""
+    names, waiting = set(), list(requirements)
+    while waiting:
+        name = re.match(r"[\w.-]+", waiting.pop())[0].lower().replace("_", "-")
+        if name not in names:
+            names.add(name)
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                needs = metadata.requires(name) or ()
+                waiting += [need for need in needs if "extra ==" not in need]
+    return names
+
+
+def test_every_import_is_installed_by_the_extra_of_its_files():
+    providers, checked = metadata.packages_distributions(), 0
+    for name, path in test_layers.FILES.items():
+        place = next((p for p in (name, name.rpartition(".")[0], name.split(".")[0])
+                      if p in USED_WITH), "")  # fmt: skip
+        extras = PROJECT["optional-dependencies"]
+        given = [r for extra in USED_WITH.get(place, ()) for r in extras[extra]]
+        installed = distributions(PROJECT["dependencies"] + given)
+        for library in {imported.split(".")[0] for imported in test_layers.imports(path)}:
+            if library not in sys.stdlib_module_names and library != "dalif_jax":
+                sources = {source.lower().replace("_", "-") for source in providers[library]}
+                assert sources & installed, f"{name} imports {library}; {place} installs it nowhere"
+                checked += 1
+    assert checked > 100
+
+
+@pytest.mark.parametrize("extra", ["data", "events", "train"])
+def test_extra_installs_filelock(extra):
+    """Datasets, caches of event frames and runs are locked."""
+    assert "filelock" in distributions(PROJECT["optional-dependencies"][extra])
