@@ -65,10 +65,13 @@ def broken_output(folder, tries, seed=0, epochs=240, progress=lambda counts: Non
     arguments = (f"--config.epochs={epochs}", "--config.eval_every=20",
                  "--config.checkpoint_every=20", "--config.log_every=5")  # fmt: skip
     campaign.finish(folder / "whole", *arguments)
+    whole = campaign.result(folder / "whole")
     rng, workdir = random.Random(seed), folder / "broken"
-    counts = {"tries": 0, "saved": 0, "in_or_before_the_first_steps": 0, "lost": 0}
-    for number in range(tries):
-        kind = ("closed pipe", "closed terminal", "full disk", "closed")[number % 4]
+    counts = {"tries": 0, "saved": 0, "in_or_before_the_first_steps": 0, "whole_runs_compared": 0,
+              "lost": 0}  # fmt: skip
+    kinds = ("closed pipe", "closed terminal", "full disk", "closed")
+    while counts["tries"] < tries:
+        kind = kinds[counts["tries"] % 4]
         chosen = rng.choice(SIGNALS)
         before, saved = records(workdir), newest(workdir)
         process, break_output = broken_start(workdir, arguments, kind)
@@ -86,6 +89,11 @@ def broken_output(folder, tries, seed=0, epochs=240, progress=lambda counts: Non
         time.sleep(rng.choice([0, 0.02, 0.1]))
         second()
         code = process.wait(120)
+        if code == 0:  # it reached its end before the signal: compare it, and begin another
+            assert campaign.result(workdir) == whole, kind
+            counts["whole_runs_compared"] += 1
+            workdir = folder / f"broken{counts['whole_runs_compared']}"
+            continue
         counts["tries"] += 1
         assert code == 128 + chosen or (early and code == -chosen), (kind, chosen, code)
         reached = (
@@ -98,8 +106,9 @@ def broken_output(folder, tries, seed=0, epochs=240, progress=lambda counts: Non
         assert not campaign.unfinished(workdir)
         progress(counts)
     campaign.finish(workdir, *arguments)
-    whole, broken = campaign.result(folder / "whole"), campaign.result(workdir)
+    broken = campaign.result(workdir)
     assert whole == broken, [a == b for a, b in zip(whole, broken, strict=True)]
+    counts["whole_runs_compared"] += 1
     return counts
 
 

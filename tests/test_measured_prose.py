@@ -225,7 +225,7 @@ SAID = [
     ("docs/scale.md", "{} in two processes", lambda: stream("2 cores, 2 processes")),
     ("docs/scale.md", "Files are {} kB",
      lambda: f"{bench('stream_cpu')[0]['bytes_per_image'] / 1e3:.0f}"),
-    ("README.md", "in all {} million neurons and timesteps",
+    ("README.md", "{} million neurons times timesteps",
      lambda: f"{NIR['compared'] / 1e6:.1f}"),
     ("README.md", "{} million spikes", lambda: f"{sum(NIR['spikes'].values()) / 1e6:.1f}"),
 ]  # fmt: skip

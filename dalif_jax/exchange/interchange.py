@@ -58,11 +58,12 @@ def to_nir(
     if not hasattr(model, "nir"):
         raise NotRepresentable(f"{type(model).__name__} has no form in NIR here")
     fold = functools.partial(_folded, NORMS[norm].fold, model.parts.norm)
-    _refuse_attention(model, shape)
     graph = _Graph(variables, options, fold, fold_gain, average_pool, dt)
     height, width, channels = shape
     graph.add("input", "Input", (channels, height, width))
-    return graph.finish(model.nir(graph))
+    last = model.nir(graph)  # a network that has no form says why itself
+    _refuse_attention(model, shape)
+    return graph.finish(last)
 
 
 def _refuse_attention(model, shape):

@@ -53,9 +53,10 @@ def columns(path):
       BadRecording: damaged, or of another layout.
     """
     try:
-        values = np.load(path, allow_pickle=False)
-        if isinstance(values, np.lib.npyio.NpzFile):
-            with values:
+        # Opened here: where an archive is damaged, np.load(path) leaves its file open.
+        with open(path, "rb") as file:
+            values = np.load(file, allow_pickle=False)
+            if isinstance(values, np.lib.npyio.NpzFile):
                 values = {key: values[key] for key in values.files}
     except Exception as error:  # NumPy's parser of the header raises exceptions of many kinds
         # NumPy takes every file of another kind for a pickle, and would advise to load it.

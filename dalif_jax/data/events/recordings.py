@@ -108,7 +108,8 @@ def read_gesture_npy(path):
     """tonic's edition of DVS128 Gesture: an array [N, 4] of x, y, p, t in milliseconds, whole
     numbers or fractions, which come to the nearest microsecond; p is 0 and 1 or -1 and 1."""
     try:
-        values = np.load(path, allow_pickle=False)
+        with open(path, "rb") as file:
+            values = np.load(file, allow_pickle=False)
     except Exception as error:  # NumPy's parser of the header raises of many kinds
         raise BadRecording(f"truncated or no NumPy file: {error}") from error
     if not isinstance(values, np.ndarray):
