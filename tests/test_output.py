@@ -8,7 +8,7 @@ import sys
 import pytest
 from commands import ROOT
 
-from dalif_jax.runs import output, runlog
+from dalif_jax.runs import output, report, runlog
 
 
 @pytest.fixture
@@ -127,3 +127,36 @@ def test_log_dropped_output_is_recorded_once(tmp_path, failures):
     noted = [r for r in records if r["kind"] == "output"]
     assert noted == [{"kind": "output", "step": 2, "dropped": {"stdout": "Broken pipe"}}]
     assert [r["step"] for r in records if r["kind"] == "train"] == [1, 2, 3]
+
+
+ENDS = """
+import threading
+from dalif_jax.runs import command
+
+command.EXIT_SECONDS = 1
+threading.Thread(target=threading.Event().wait).start()  # Python would wait for it without limit
+
+
+def main(_):
+    raise SystemExit({code})
+
+
+command.run_program(main)
+"""
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_program_ends_although_a_thread_waits(code):
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS.format(code=code)], cwd=ROOT, timeout=60, capture_output=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    assert done.returncode == code and b"Traceback" not in done.stderr, done.stderr
+
+
+def test_report_that_cannot_be_drawn_names_the_result(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "records_of", lambda workdir: 1 / 0)
+    values = {"checkpoint": "best", "step": 1}
+    with pytest.raises(runlog.LogError, match=r"ZeroDivisionError.*eval_best\.json") as error:
+        report.write(tmp_path, None, values, None, None)
+    assert "\n" not in str(error.value)

@@ -214,8 +214,6 @@ def as_used(name, array, dtype):
 def write_nir(path, settings, model, variables, shape, **keys):
     """Write the network's NIR graph as an HDF5 file. Raises NotRepresentable."""
     options = config.neuron_options(settings)
-    if settings.attention != "none":
-        raise interchange.NotRepresentable(f"attention={settings.attention} has no form in NIR")
     graph = interchange.to_nir(model, variables, options, shape, norm=settings.norm, **keys)
     interchange.write(path, graph)
 
