@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from configs.digits import get_config
 from dalif_jax import training
@@ -220,10 +221,17 @@ def test_card_holds_and_uses_no_path_of_a_machine(exported, tmp_path):
     settings = settings.copy_and_resolve_references()
     private = "/home/somebody/private"
     settings.update({key: private for key in ("data_dir", "cache_dir", "init_from")})
+    with settings.unlocked():  # as a scan of a dataset leaves it, with a field of this machine
+        settings.found = ConfigDict({"train": 3, "fingerprint": (("a", 3, "00"),), "at": private})
+    settings.lock()
     card.export(tmp_path, settings, program.model, state, values)
     for path in tmp_path.iterdir():
         assert private.encode() not in path.read_bytes(), path.name
-    change(tmp_path, "config.json", data_dir=private, cache_dir=private, init_from=private)
+    found = json.loads((tmp_path / "config.json").read_text())["found"]
+    assert found == {"train": 3, "fingerprint": [["a", 3, "00"]]}
+    change(
+        tmp_path, "config.json", found={}, data_dir=private, cache_dir=private, init_from=private
+    )
     loaded = card.load(tmp_path)[0]
     assert (loaded.data_dir, loaded.cache_dir, loaded.init_from) == ("", "", "")
 

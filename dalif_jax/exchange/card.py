@@ -25,6 +25,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from dalif_jax import neurons, strict_json, training
 from dalif_jax.atomic_write import atomic_write
@@ -38,7 +39,9 @@ TIED = NEEDED[:2]  # the files whose sha256 eval.json holds
 FORMAT = {"format": "dalif_jax"}  # metadata of weights.safetensors
 HUB_NAME = re.compile(r"hub:[\w.-]+/[\w.-]+(?:@[\w./-]+)?")
 # Of a dataset record: what describes the set. Anything else may be of the machine it lies on.
-DATASET_KEYS = ("shape", "classes", "train", "test", "mean", "std", "timesteps")
+DATASET_KEYS = (
+    "shape", "classes", "train", "test", "mean", "std", "timesteps", "fingerprint",
+)  # fmt: skip
 UNFINISHED = re.compile(r"\.[0-9a-f]{16}\.tmp")  # what an export that was killed left behind
 MAX_HEADER = 2**24  # bytes of weights.safetensors that name its tensors
 MAX_BATCH = 2**31  # bytes of a batch's input while a card is measured
@@ -175,8 +178,9 @@ def _portable(settings):
     settings = _without_local(settings)
     if HUB_NAME.fullmatch(source):
         settings.init_from = source
-    for key in [key for key in settings.found if key not in DATASET_KEYS]:
-        del settings.found[key]
+    kept = {key: value for key, value in settings.found.items() if key in DATASET_KEYS}
+    with settings.unlocked():
+        settings.found = ConfigDict(kept)
     return settings
 
 
