@@ -54,11 +54,12 @@ def raised_in_recipe(error):
 
     ml_collections raises it again with the traceback as its text, and absl raises that again.
     """
-    while error is not None and "Error whilst parsing config file" in str(error):
-        error, outer = error.__context__, error
-        if error is None or "Error whilst parsing config file" not in str(error):
-            return error or outer
-    return None
+    wrapped = "Error whilst parsing config file"
+    if wrapped not in str(error):
+        return None
+    while wrapped in str(error) and error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def failed(error, given):
