@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from dalif_jax.ops.recompute import axes_of
 from dalif_jax.ops.scaled import Scaled, with_rank
 
 MOMENTUM = 0.9  # weight of the old running value: PyTorch's momentum 0.1
@@ -80,7 +81,7 @@ def batch_norm_per_step(x, scale, bias, running, normalise=normalise):
     def update(running, step):
         return update_running(running, *step, count), None
 
-    running, _ = jax.lax.scan(update, running, (mean, variance))
+    running, _ = jax.lax.scan(update, axes_of(mean, running), (mean, variance))
     return y, running
 
 

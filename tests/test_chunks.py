@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from dalif_jax import neurons
+from dalif_jax import networks, neurons
+from dalif_jax.ops import products
 
 
 def drawn(timesteps, seed=1):
@@ -150,3 +151,63 @@ def test_layer_under_a_jax_setting_gives_the_same_spikes(key, value, name):
         jax.config.update(key, old)
     assert dtype == other == jnp.float32
     np.testing.assert_array_equal(s0, s1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_network_gradient_under_shard_map_equals_one_device(fused, dtype, monkeypatch):
+    monkeypatch.setattr(products, "BYTES", 2**12)  # products in several bands
+    neuron = neurons.options("dalif", fused=fused)
+    network = networks.build("tiny", 5, neuron, jnp.dtype(dtype))
+    x = jnp.asarray(np.random.default_rng(0).normal(0.8, 1.0, (4, 3, 16, 16, 1)), jnp.float32)
+    variables = network.init(jax.random.key(0), x)
+
+    def gradient(variables, x, train):
+        def loss(params):
+            out = network.apply({**variables, "params": params}, x, train, mutable=["batch_stats"])
+            return (out[0].astype(jnp.float32) ** 2).sum(), out[1]
+
+        return jax.grad(loss, has_aux=True)(variables["params"])
+
+    def halves(train):
+        parts = [jax.jit(gradient, static_argnums=2)(variables, h, train)[0] for h in (x[:2], x[2:])]
+        return jax.device_get(jax.tree.map(lambda a, b: a + b, *parts))
+
+    mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,), devices=jax.devices()[:2])
+    specs = {"in_specs": (PartitionSpec(), PartitionSpec("data")), "out_specs": PartitionSpec()}
+    for train in (False, True):
+        part = lambda variables, x: gradient(variables, x, train)[0]  # noqa: B023, E731
+        actual = jax.device_get(jax.jit(jax.shard_map(part, mesh=mesh, **specs))(variables, x))
+        tolerance = 1e-5 if dtype == "float32" else 0.03
+        for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(halves(train)), strict=True):
+            np.testing.assert_allclose(a, e, atol=tolerance * np.abs(e).max())
+
+
+@pytest.mark.parametrize("name", ["dalif", "alif"])
+def test_layer_streamed_equals_chunks(name):
+    x = drawn(19)[0].astype(jnp.float32)
+    layer = neurons.SpikingNeuron(neurons.options(name))
+    variables = layer.init(jax.random.key(0), x, False)
+    expected = layer.apply(variables, x, False)
+    state, spikes = {}, []
+    for piece in jnp.split(x, [1, 5, 14], 1):
+        s, state = layer.apply({**variables, **state}, piece, False, mutable=["stream"])
+        spikes.append(s)
+    np.testing.assert_array_equal(jnp.concatenate(spikes, 1), expected)
+
+
+@pytest.mark.parametrize("name", ["dalif", "alif"])
+def test_layer_in_chunks_of_bfloat16_input_equals_the_scan(name):
+    x = drawn(17)[0].astype(jnp.bfloat16)
+    variables = neurons.SpikingNeuron(neurons.options(name)).init(jax.random.key(0), x, True)
+
+    def run(fused):
+        layer = neurons.SpikingNeuron(neurons.options(name, fused=fused))
+        spikes, back = jax.vjp(lambda v, x: layer.apply(v, x, True), variables, x)
+        return spikes, back(jnp.ones_like(spikes))
+
+    (s0, g0), (s1, g1) = run(True), run(False)
+    assert s0.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(s0, s1)
+    close = functools.partial(np.testing.assert_allclose, rtol=0.02, atol=0.02)
+    jax.tree.map(lambda a, b: close(a.astype(jnp.float32), b.astype(jnp.float32)), g0, g1)

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 
 from configs.base import get_config as base
-from dalif_jax import networks, neurons
+from dalif_jax import networks, neurons, norms
 from dalif_jax.norms import BatchNorm
 from dalif_jax.settings import config as settings
 
@@ -78,3 +79,17 @@ def test_norm_per_step_of_an_older_run_stays_off(tmp_path):
     with pytest.raises(settings.ConfigError, match="norm_per_step"):
         settings.claim(tmp_path, plifnet(norm_per_step=True))
     assert "norm_per_step" not in settings.to_json(base())["model_options"]
+
+
+def test_norm_per_step_under_shard_map_normalises_each_part():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3, 5)), jnp.float32)
+    one, zero = jnp.ones(5), jnp.zeros(5)
+    norm = lambda x: norms.batch_norm_per_step(x, one, zero, (zero, one))  # noqa: E731
+    mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,), devices=jax.devices()[:2])
+    batch = PartitionSpec("data")
+    y, running = jax.shard_map(norm, mesh=mesh, in_specs=batch, out_specs=batch)(x)
+    parts = [norm(x[:2]), norm(x[2:])]
+    np.testing.assert_allclose(y, jnp.concatenate([p[0] for p in parts]), rtol=1e-5, atol=1e-6)
+    for i in range(2):
+        expected = jnp.concatenate([p[1][i] for p in parts])
+        np.testing.assert_allclose(running[i], expected, rtol=1e-5, atol=1e-6)

@@ -73,6 +73,7 @@ def run(step, params, state, x, unroll=0, look=None, each=None):
         unroll = timesteps if timesteps <= UNROLL_UP_TO else 1
     # scan wants time first; the compiler turns these transposes into a choice of layout.
     xs = jnp.moveaxis(x, 1, 0), each
+    state = axes_of(x, state)
     state, (spikes, seen) = jax.lax.scan(body, state, xs, unroll=min(unroll, timesteps))
     return state, *jax.tree.map(lambda y: jnp.moveaxis(y, 0, 1), (spikes, seen))
 

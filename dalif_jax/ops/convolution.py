@@ -17,6 +17,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from dalif_jax.ops import products
+from dalif_jax.ops.recompute import axes_of
 
 # The name under which rematerialisation finds the outputs that are worth keeping.
 CONVOLUTIONS = "convolution"
@@ -41,7 +42,7 @@ def convolve(
     """
     dilations = (kwargs.get(key) or () for key in ("lhs_dilation", "rhs_dilation"))
     if feature_group_count == 1 and all(d == 1 for pair in dilations for d in pair):
-        y = _convolve(x, kernel, tuple(strides), tuple(map(tuple, padding)))
+        y = _convolve(x, axes_of(x, kernel), tuple(strides), tuple(map(tuple, padding)))
     else:
         y = lax.conv_general_dilated(
             x, kernel, strides, padding, dimension_numbers=LAYOUT,

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
+from dalif_jax.ops.recompute import axes_of
+
 # Bytes of a band of a map and of what it is multiplied with. Twice and half were slower on most
 # maps (benchmarks/convolution.py).
 BYTES = 2**22
@@ -64,7 +66,7 @@ def written(x, kernel, strides, padding):
         part = of(bands.of(x, band, kh, strides[0]), bands.rows)
         return bands.put(y, part, band)
 
-    y = jnp.zeros((N, height, width, outputs), x.dtype)
+    y = axes_of(x, jnp.zeros((N, height, width, outputs), x.dtype))
     return lax.fori_loop(0, bands.count, body, y)
 
 
@@ -226,7 +228,8 @@ def _bands(of, x, gradient, kh, stride, bytes_, shape):
     def body(band, total):
         return total + of(bands.of(x, band, kh, stride), bands.of(gradient, band), bands.rows)
 
-    return lax.fori_loop(0, bands.count, body, jnp.zeros(shape, _wide(x.dtype)))
+    total = axes_of(x, jnp.zeros(shape, _wide(x.dtype)))
+    return lax.fori_loop(0, bands.count, body, total)
 
 
 def _product(a, b):
