@@ -170,7 +170,8 @@ def test_network_gradient_under_shard_map_equals_one_device(fused, dtype, monkey
         return jax.grad(loss, has_aux=True)(variables["params"])
 
     def halves(train):
-        parts = [jax.jit(gradient, static_argnums=2)(variables, h, train)[0] for h in (x[:2], x[2:])]
+        step = jax.jit(gradient, static_argnums=2)
+        parts = [step(variables, half, train)[0] for half in (x[:2], x[2:])]
         return jax.device_get(jax.tree.map(lambda a, b: a + b, *parts))
 
     mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,), devices=jax.devices()[:2])

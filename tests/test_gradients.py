@@ -147,3 +147,32 @@ def test_ma_of_plifnet_has_finite_gradients():
         assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
         assert np.any(gradient["conv0"]["kernel"])
         params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient)
+
+
+@pytest.mark.slow
+def test_ma_in_a_network_compiled_equals_uncompiled(x64):
+    """At 32 pixels the compiler computes the maximum's argument twice, with different rounding."""
+    network = networks.build(
+        "three_conv", 11, neurons.options("residue", threshold=0.3), jnp.float64,
+        attention="ma", attention_options={"axes": "C"},
+    )  # fmt: skip
+    rng = np.random.default_rng(1)
+    x = jnp.asarray(rng.poisson(0.6, (4, 6, 32, 32, 2)), float)
+    weights = jnp.asarray(rng.normal(size=(4, 11)))
+    variables = network.init(jax.random.key(0), x)
+
+    def loss(params):
+        variables_ = {**variables, "params": params}
+        logits, _ = network.apply(variables_, x, train=True, mutable=["batch_stats"])
+        return (logits.mean(1) * weights).sum()
+
+    params = variables["params"]
+    compiled = jax.jit(jax.grad(loss)).lower(params).compile(
+        compiler_options={"xla_backend_optimization_level": 3}
+    )  # fmt: skip
+    with jax.disable_jit():
+        expected = jax.grad(loss)(params)
+    # Of the largest gradient: biases before a norm have gradients of rounding alone.
+    largest = max(float(abs(leaf).max()) for leaf in jax.tree.leaves(expected))
+    for a, b in zip(*map(jax.tree.leaves, (compiled(params), expected)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 * largest)
